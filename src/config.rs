@@ -1,0 +1,262 @@
+//! `/etc/hookbox/hookbox.toml`: every key, its default, and why the default is what it is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::verdict::Class;
+
+/// Where the configuration is looked for when neither `--config` nor `HOOKBOX_CONFIG` says so.
+pub const DEFAULT_PATH: &str = "/etc/hookbox/hookbox.toml";
+
+/// Everything that can be configured for one MySQL instance.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The server on this host.
+    pub mysql: Mysql,
+    /// Addresses that follow the primary, as `10.0.0.100/24 dev eth0`. Keepalived moves them in
+    /// its own setup; hookbox then announces them and looks who has them.
+    pub vip: Vec<String>,
+    /// The other servers that may be primary.
+    pub peer: Vec<Peer>,
+    /// `check_mysql`.
+    pub check: Check,
+    /// `notify_master`.
+    pub promote: Promote,
+    /// `notify_backup`, `notify_fault`, `notify_stop` and `fence`.
+    pub demote: Demote,
+    /// Files and directories.
+    pub paths: Paths,
+}
+
+/// `[mysql]`: how to reach the server on this host.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mysql {
+    /// Unix socket; used unless `host` is set.
+    pub socket: PathBuf,
+    /// TCP address. Names work, but then a slow resolver is part of the answer time.
+    pub host: Option<String>,
+    /// TCP port.
+    pub port: u16,
+    /// Admin port (MySQL) or extra port (MariaDB) that still answers when all ordinary
+    /// connections are in use; 0 for none. TCP on `host`, or 127.0.0.1.
+    pub extra_port: u16,
+    /// Account name. Default: what `defaults_file` says, else `hookbox`.
+    pub user: Option<String>,
+    /// An option file with a `[client]` section, as MySQL's own programs read it.
+    pub defaults_file: Option<PathBuf>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// The name of an environment variable that holds the password.
+    pub password_env: Option<String>,
+}
+
+/// `[[peer]]`: another server that may be primary.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// TCP address of the server itself, never a VIP.
+    pub host: String,
+    /// TCP port.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// Account there. Default: as on this host, and likewise for the password.
+    pub user: Option<String>,
+    /// As in `[mysql]`.
+    pub defaults_file: Option<PathBuf>,
+    /// As in `[mysql]`.
+    pub password_file: Option<PathBuf>,
+    /// As in `[mysql]`.
+    pub password_env: Option<String>,
+}
+
+/// `[check]`: what `check_mysql` asks and what counts as failed.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Check {
+    /// From start to exit. Below keepalived's shortest `timeout`, 1 s.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// How long to wait before a server found down is asked a second time; 0 for never. Takes the
+    /// place of keepalived's `fall`, which costs a whole `interval`.
+    #[serde(with = "humantime_serde")]
+    pub confirm: Duration,
+    /// Classes that exit 0, with a warning.
+    pub pass_on: Vec<Class>,
+    /// Neighbours that must not all be silent: `10.0.0.1` (ping), `tcp:10.0.0.12:3306`,
+    /// `arp:10.0.0.1%eth0`.
+    pub witness: Vec<String>,
+    /// How long the witnesses may take.
+    #[serde(with = "humantime_serde")]
+    pub witness_limit: Duration,
+    /// A failing check closes writes itself, detached: keepalived lets the peer take the VIP
+    /// before it starts `notify_fault`.
+    pub fence: bool,
+    /// A server that is read-only while this host holds one of `vip` fails with `read_only`.
+    pub writable_with_vip: bool,
+    /// How long after the VIP came the server may still be read-only: the time a promotion takes.
+    #[serde(with = "humantime_serde")]
+    pub promotion_grace: Duration,
+    /// Most seconds a replica may lag, 0 for any.
+    #[serde(with = "humantime_serde")]
+    pub max_lag: Duration,
+    /// A replica with a stopped thread fails with `replica`.
+    pub replica_threads: bool,
+    /// Table for a heartbeat write, as `schema.table`; empty for none.
+    pub write_table: String,
+    /// How long that write may take.
+    #[serde(with = "humantime_serde")]
+    pub write_limit: Duration,
+    /// Directory whose file system must have space, usually the data directory; empty for none.
+    pub disk_path: PathBuf,
+    /// Least free space there, in MiB.
+    pub disk_min_mib: u64,
+}
+
+/// What to do when this server has not applied everything within `limit`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLag {
+    /// Stay a replica.
+    Abort,
+    /// Become primary anyway; the journal gets what was not applied.
+    Force,
+}
+
+/// What to do when a peer still takes writes.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OnWritablePeer {
+    /// Close its writes, then go on.
+    Fence,
+    /// Stay a replica.
+    Refuse,
+}
+
+/// `[promote]`: how a replica becomes the primary.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Promote {
+    /// How long applying what was received may take.
+    #[serde(with = "humantime_serde")]
+    pub limit: Duration,
+    /// What to do when that is not enough, or when the applier stopped with an error.
+    pub on_lag: OnLag,
+    /// What to do when a peer still takes writes.
+    pub on_writable_peer: OnWritablePeer,
+    /// How long a peer may take to answer; one that does not counts as gone, on record.
+    #[serde(with = "humantime_serde")]
+    pub peer_limit: Duration,
+    /// How long to go on receiving from a peer that answers and no longer takes writes.
+    #[serde(with = "humantime_serde")]
+    pub receive_limit: Duration,
+    /// Whether the new primary forgets whom it replicated from. `false` for two primaries in a
+    /// circle: then it goes on replicating from the other.
+    pub forget_source: bool,
+}
+
+/// `[demote]`: how a server stops taking writes.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Demote {
+    /// The whole of it, on `notify_backup` and `notify_fault`.
+    #[serde(with = "humantime_serde")]
+    pub limit: Duration,
+    /// The whole of it on `notify_stop`: keepalived kills that after 1 s.
+    #[serde(with = "humantime_serde")]
+    pub stop_limit: Duration,
+    /// How long running statements may hold up read_only before their sessions are ended.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    /// Accounts whose sessions are never ended, besides replication and the server's own.
+    pub spare_users: Vec<String>,
+}
+
+/// `[paths]`: where state and records are kept.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Paths {
+    /// Locks, the newest wish, the last verdict: gone after a reboot.
+    pub run: PathBuf,
+    /// What must outlive a reboot.
+    pub state: PathBuf,
+    /// One JSON object a line.
+    pub journal: PathBuf,
+}
+
+fn default_port() -> u16 {
+    3306
+}
+
+impl Default for Mysql {
+    fn default() -> Self {
+        Mysql {
+            socket: "/run/mysqld/mysqld.sock".into(),
+            host: None,
+            port: default_port(),
+            extra_port: 0,
+            user: None,
+            defaults_file: None,
+            password_file: None,
+            password_env: None,
+        }
+    }
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Check {
+            deadline: Duration::from_millis(900),
+            confirm: Duration::from_millis(200),
+            pass_on: vec![Class::Auth, Class::Connections, Class::Blocked],
+            witness: Vec::new(),
+            witness_limit: Duration::from_millis(400),
+            fence: true,
+            writable_with_vip: true,
+            promotion_grace: Duration::from_secs(90),
+            max_lag: Duration::ZERO,
+            replica_threads: false,
+            write_table: String::new(),
+            write_limit: Duration::from_millis(300),
+            disk_path: PathBuf::new(),
+            disk_min_mib: 256,
+        }
+    }
+}
+
+impl Default for Promote {
+    fn default() -> Self {
+        Promote {
+            limit: Duration::from_secs(60),
+            on_lag: OnLag::Abort,
+            on_writable_peer: OnWritablePeer::Fence,
+            peer_limit: Duration::from_millis(500),
+            receive_limit: Duration::from_secs(5),
+            forget_source: true,
+        }
+    }
+}
+
+impl Default for Demote {
+    fn default() -> Self {
+        Demote {
+            limit: Duration::from_secs(10),
+            stop_limit: Duration::from_millis(800),
+            grace: Duration::from_millis(300),
+            spare_users: Vec::new(),
+        }
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths {
+            run: "/run/hookbox".into(),
+            state: "/var/lib/hookbox".into(),
+            journal: "/var/log/hookbox/journal.jsonl".into(),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What hookbox does, without knowing who calls it.
+//!
+//! The programs in `hooks/` turn a caller's command line into one procedure of this library and
+//! its [`run::Outcome`] into an exit status. Read [`run`] first.
+
+pub mod error;
+pub mod run;
+pub mod time;
+pub mod config;
+pub mod verdict;

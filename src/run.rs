@@ -1,0 +1,488 @@
+//! One procedure being carried out: timeline, dry run, time limit and undo, written once.
+//!
+//! A procedure is plain code that touches the world only through five calls:
+//! [`Run::check`] and [`Run::wait`] ask; [`Run::act`], [`Run::change`] and [`Run::commit`] do.
+//! None of them gives back a value, so a dry run takes the same path as a real one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::time::Deadline;
+
+/// How often a [`Run::wait`] asks: 50 times a second.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How long taking back may last, in new time: a rollback cut short is worse than none.
+const UNDO_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether deeds are done or only named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Deeds are done.
+    Real,
+    /// Questions are asked, deeds are only named.
+    Dry,
+}
+
+/// What a deed found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It was not so before.
+    Yes,
+    /// It was so already; nothing was changed.
+    AlreadySo,
+}
+
+/// How a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mark {
+    /// It begins now.
+    Started,
+    /// It was done, or holds.
+    Done,
+    /// It was so before.
+    AlreadySo,
+    /// A dry run stopped short of it.
+    WouldDo,
+    /// It failed.
+    Failed,
+    /// It was taken back.
+    Undone,
+    /// Taking it back failed.
+    NotUndone,
+    /// A fact worth keeping; not a step.
+    Note,
+}
+
+/// One line of the timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Time since the invocation began.
+    pub at: Duration,
+    /// How the step stands.
+    pub mark: Mark,
+    /// The step in words.
+    pub step: String,
+    /// What was seen, or why it failed.
+    pub note: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Everything was done, or was so already.
+    Done,
+    /// It failed before anything was changed.
+    Refused(Error),
+    /// It failed, and all that it had changed was taken back.
+    RolledBack(Error),
+    /// It failed, and something stands that was not so before.
+    Partial {
+        /// Why it failed.
+        error: Error,
+        /// What stands, in words that a person can act on.
+        left: Vec<String>,
+    },
+}
+
+impl Outcome {
+    /// Why the run failed, if it did.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Outcome::Done => None,
+            Outcome::Refused(error) | Outcome::RolledBack(error) => Some(error),
+            Outcome::Partial { error, .. } => Some(error),
+        }
+    }
+
+    /// The outcome in one word, for the journal.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Refused(_) => "refused",
+            Outcome::RolledBack(_) => "rolled-back",
+            Outcome::Partial { .. } => "partial",
+        }
+    }
+}
+
+struct Undo<'a> {
+    step: String,
+    take_back: Box<dyn FnOnce() -> Result<Changed> + 'a>,
+}
+
+/// One procedure being carried out.
+pub struct Run<'a> {
+    deadline: Deadline,
+    mode: Mode,
+    observe: Box<dyn Fn(&Entry) + 'a>,
+    undos: Vec<Undo<'a>>,
+    stands: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that ends at `deadline`; `observe` sees every entry of the timeline as it happens.
+    pub fn new(deadline: Deadline, mode: Mode, observe: impl Fn(&Entry) + 'a) -> Self {
+        Run {
+            deadline,
+            mode,
+            observe: Box::new(observe),
+            undos: Vec::new(),
+            stands: Vec::new(),
+        }
+    }
+
+    /// Carries out `procedure`; on failure, or on a panic, takes back what can be taken back.
+    pub fn carry_out(mut self, procedure: impl FnOnce(&mut Self) -> Result<()>) -> Outcome {
+        let result = catch_unwind(AssertUnwindSafe(|| procedure(&mut self))).unwrap_or_else(|_| {
+            Err(Error::new(Kind::Bug, "a step panicked")
+                .advise("please report this with the journal's last lines"))
+        });
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => self.take_back(error),
+        }
+    }
+
+    /// The deadline of the whole invocation.
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
+    /// Whether deeds are only named.
+    pub fn is_dry(&self) -> bool {
+        self.mode == Mode::Dry
+    }
+
+    /// Records a fact that decisions hang on.
+    pub fn note(&self, fact: impl Into<String>) {
+        self.tell(Mark::Note, &fact.into(), None);
+    }
+
+    /// `step` must hold. Asked in a dry run too.
+    ///
+    /// # Errors
+    /// What `holds` says, or that time is up.
+    pub fn check(&mut self, step: &str, holds: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.begin(step)?;
+        match holds() {
+            Ok(()) => {
+                self.tell(Mark::Done, step, None);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(step, error)),
+        }
+    }
+
+    /// Waits, at most `limit`, until nothing is `missing`. A dry run asks once.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] naming what was still missing, or what `missing` says.
+    pub fn wait(
+        &mut self,
+        step: &str,
+        limit: Duration,
+        mut missing: impl FnMut() -> Result<Option<String>>,
+    ) -> Result<()> {
+        self.begin(step)?;
+        let patience = self.deadline.at_most(limit);
+        loop {
+            let what = match missing() {
+                Ok(None) => {
+                    self.tell(Mark::Done, step, None);
+                    return Ok(());
+                }
+                Ok(Some(what)) => what,
+                Err(error) => return Err(self.failed(step, error)),
+            };
+            if self.is_dry() {
+                self.tell(Mark::WouldDo, step, Some(what));
+                return Ok(());
+            }
+            if let Err(error) = patience.pause(POLL) {
+                let error = match error.kind() {
+                    Kind::Timeout => Error::new(Kind::Timeout, format!("still {what}")),
+                    _ => error,
+                };
+                return Err(self.failed(step, error));
+            }
+        }
+    }
+
+    /// A deed that leaves nothing to take back: to announce, to end a session.
+    ///
+    /// # Errors
+    /// What `apply` says, or that time is up.
+    pub fn act(&mut self, step: &str, apply: impl FnOnce() -> Result<Changed>) -> Result<()> {
+        self.apply(step, apply).map(drop)
+    }
+
+    /// A deed that is taken back, by `take_back`, if a later step fails.
+    ///
+    /// The way back is kept before the deed is tried, since a deed whose answer was lost may have
+    /// happened; it is dropped when things were so already, since that is not ours to take back.
+    ///
+    /// # Errors
+    /// What `apply` says, or that time is up.
+    pub fn change(
+        &mut self,
+        step: &str,
+        apply: impl FnOnce() -> Result<Changed>,
+        undo_step: &str,
+        take_back: impl FnOnce() -> Result<Changed> + 'a,
+    ) -> Result<()> {
+        self.begin(step)?;
+        if self.is_dry() {
+            self.tell(Mark::WouldDo, step, None);
+            return Ok(());
+        }
+        self.undos.push(Undo {
+            step: undo_step.to_owned(),
+            take_back: Box::new(take_back),
+        });
+        match apply() {
+            Ok(Changed::Yes) => self.tell(Mark::Done, step, None),
+            Ok(Changed::AlreadySo) => {
+                self.undos.pop();
+                self.tell(Mark::AlreadySo, step, None);
+            }
+            Err(error) => return Err(self.failed(step, error)),
+        }
+        Ok(())
+    }
+
+    /// A deed with no way back: once it is done, earlier changes are not taken back either.
+    ///
+    /// When the deed itself fails its effect is unknown, so the earlier changes are still taken
+    /// back; `apply` must leave or restore the old state when it returns an error.
+    ///
+    /// # Errors
+    /// What `apply` says, or that time is up.
+    pub fn commit(&mut self, step: &str, apply: impl FnOnce() -> Result<Changed>) -> Result<()> {
+        if self.apply(step, apply)? {
+            self.undos.clear();
+            self.stands.push(step.to_owned());
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, step: &str, apply: impl FnOnce() -> Result<Changed>) -> Result<bool> {
+        self.begin(step)?;
+        if self.is_dry() {
+            self.tell(Mark::WouldDo, step, None);
+            return Ok(false);
+        }
+        match apply() {
+            Ok(changed) => {
+                let mark = match changed {
+                    Changed::Yes => Mark::Done,
+                    Changed::AlreadySo => Mark::AlreadySo,
+                };
+                self.tell(mark, step, None);
+                Ok(true)
+            }
+            Err(error) => Err(self.failed(step, error)),
+        }
+    }
+
+    /// The gate before every step: is there time, and is this run still wanted?
+    fn begin(&mut self, step: &str) -> Result<()> {
+        self.tell(Mark::Started, step, None);
+        let gate = match self.deadline.ask_watch() {
+            Ok(()) if self.deadline.passed() => Err(Error::new(Kind::Timeout, "out of time")),
+            gate => gate,
+        };
+        gate.map_err(|error| self.failed(step, error))
+    }
+
+    fn failed(&self, step: &str, error: Error) -> Error {
+        self.tell(Mark::Failed, step, Some(error.chain()));
+        error.during(step)
+    }
+
+    fn take_back(mut self, error: Error) -> Outcome {
+        if self.undos.is_empty() && self.stands.is_empty() {
+            return Outcome::Refused(error);
+        }
+        self.deadline.renew(UNDO_LIMIT);
+        let mut left = std::mem::take(&mut self.stands);
+        while let Some(undo) = self.undos.pop() {
+            let result = catch_unwind(AssertUnwindSafe(undo.take_back))
+                .unwrap_or_else(|_| Err(Error::new(Kind::Bug, "taking back panicked")));
+            match result {
+                Ok(Changed::Yes) => self.tell(Mark::Undone, &undo.step, None),
+                Ok(Changed::AlreadySo) => {
+                    self.tell(Mark::Undone, &undo.step, Some("was so".to_owned()));
+                }
+                Err(error) => {
+                    self.tell(Mark::NotUndone, &undo.step, Some(error.chain()));
+                    left.push(format!("to do by hand: {}", undo.step));
+                }
+            }
+        }
+        if left.is_empty() {
+            Outcome::RolledBack(error)
+        } else {
+            Outcome::Partial { error, left }
+        }
+    }
+
+    fn tell(&self, mark: Mark, step: &str, note: Option<String>) {
+        (self.observe)(&Entry {
+            at: self.deadline.elapsed(),
+            mark,
+            step: step.to_owned(),
+            note,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Runs `procedure` and gives its outcome with the timeline as text, start marks left out.
+    fn timeline(mode: Mode, procedure: impl FnOnce(&mut Run) -> Result<()>) -> (Outcome, Vec<String>) {
+        timeline_until(Deadline::after(Duration::from_secs(60)), mode, procedure)
+    }
+
+    fn timeline_until(
+        deadline: Deadline,
+        mode: Mode,
+        procedure: impl FnOnce(&mut Run) -> Result<()>,
+    ) -> (Outcome, Vec<String>) {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let lines = seen.clone();
+        let run = Run::new(deadline, mode, move |entry| {
+            if entry.mark != Mark::Started {
+                lines.borrow_mut().push(format!("{:?} {}", entry.mark, entry.step));
+            }
+        });
+        let outcome = run.carry_out(procedure);
+        let lines = seen.borrow().clone();
+        (outcome, lines)
+    }
+
+    fn refuse() -> Error {
+        Error::new(Kind::Refused, "no")
+    }
+
+    #[test]
+    fn undo_runs_backwards_and_skips_what_was_so_already() {
+        let (outcome, lines) = timeline(Mode::Real, |run| {
+            run.change("a", || Ok(Changed::Yes), "un-a", || Ok(Changed::Yes))?;
+            run.change("b", || Ok(Changed::AlreadySo), "un-b", || Ok(Changed::Yes))?;
+            run.change("c", || Ok(Changed::Yes), "un-c", || Ok(Changed::Yes))?;
+            run.check("d", || Err(refuse()))
+        });
+        assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
+        assert_eq!(
+            lines,
+            ["Done a", "AlreadySo b", "Done c", "Failed d", "Undone un-c", "Undone un-a"]
+        );
+    }
+
+    #[test]
+    fn a_deed_that_failed_is_taken_back_too() {
+        let (_, lines) = timeline(Mode::Real, |run| {
+            run.change("a", || Err(refuse()), "un-a", || Ok(Changed::Yes))
+        });
+        assert_eq!(lines, ["Failed a", "Undone un-a"]);
+    }
+
+    #[test]
+    fn nothing_is_taken_back_after_a_commit_and_the_outcome_says_what_stands() {
+        let (outcome, lines) = timeline(Mode::Real, |run| {
+            run.change("a", || Ok(Changed::Yes), "un-a", || Ok(Changed::Yes))?;
+            run.commit("b", || Ok(Changed::Yes))?;
+            run.act("c", || Err(refuse()))
+        });
+        assert!(matches!(outcome, Outcome::Partial { left, .. } if left == ["b"]));
+        assert_eq!(lines, ["Done a", "Done b", "Failed c"]);
+    }
+
+    #[test]
+    fn one_undo_that_fails_does_not_stop_the_others() {
+        let (outcome, lines) = timeline(Mode::Real, |run| {
+            run.change("a", || Ok(Changed::Yes), "un-a", || Ok(Changed::Yes))?;
+            run.change("b", || Ok(Changed::Yes), "un-b", || panic!("broken"))?;
+            Err(refuse())
+        });
+        assert!(matches!(outcome, Outcome::Partial { left, .. } if left == ["to do by hand: un-b"]));
+        assert_eq!(lines, ["Done a", "Done b", "NotUndone un-b", "Undone un-a"]);
+    }
+
+    #[test]
+    fn a_panic_is_rolled_back() {
+        let taken_back = Cell::new(false);
+        let run = Run::new(Deadline::after(Duration::from_secs(60)), Mode::Real, |_| {});
+        let outcome = run.carry_out(|run| {
+            run.change("a", || Ok(Changed::Yes), "un-a", || {
+                taken_back.set(true);
+                Ok(Changed::Yes)
+            })?;
+            panic!("broken")
+        });
+        assert!(matches!(outcome, Outcome::RolledBack(e) if e.kind() == Kind::Bug));
+        assert!(taken_back.get());
+    }
+
+    #[test]
+    fn a_dry_run_asks_but_does_nothing() {
+        let asked = Cell::new(0);
+        let (outcome, lines) = timeline(Mode::Dry, |run| {
+            run.check("a", || {
+                asked.set(asked.get() + 1);
+                Ok(())
+            })?;
+            run.wait("b", Duration::from_secs(60), || {
+                asked.set(asked.get() + 1);
+                Ok(Some("4000 bytes behind".to_owned()))
+            })?;
+            run.act("c", || panic!("done"))?;
+            run.change("d", || panic!("done"), "un-d", || panic!("undone"))?;
+            run.commit("e", || panic!("done"))
+        });
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+        assert_eq!(asked.get(), 2);
+        assert_eq!(lines, ["Done a", "WouldDo b", "WouldDo c", "WouldDo d", "WouldDo e"]);
+    }
+
+    #[test]
+    fn a_wait_that_runs_out_names_what_was_missing() {
+        let (outcome, _) = timeline(Mode::Real, |run| {
+            run.wait("catch up", Duration::from_millis(30), || Ok(Some("5 bytes behind".to_owned())))
+        });
+        let error = outcome.error().unwrap();
+        assert_eq!(error.kind(), Kind::Timeout);
+        assert_eq!(error.chain(), "catch up: still 5 bytes behind");
+    }
+
+    #[test]
+    fn an_overtaken_run_stops_before_its_next_step_and_undoes_in_new_time() {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let overtaken = Rc::new(Cell::new(false));
+        let flag = overtaken.clone();
+        deadline.watched_by(Rc::new(move || match flag.get() {
+            true => Err(Error::new(Kind::Overtaken, "a newer notify_backup is here")),
+            false => Ok(()),
+        }));
+        let later = deadline.clone();
+        let (outcome, lines) = timeline_until(deadline, Mode::Real, |run| {
+            run.change("a", || Ok(Changed::Yes), "un-a", move || {
+                later.pause(Duration::from_millis(1)).map(|()| Changed::Yes)
+            })?;
+            overtaken.set(true);
+            run.commit("b", || panic!("must not be reached"))
+        });
+        assert!(matches!(outcome, Outcome::RolledBack(e) if e.kind() == Kind::Overtaken));
+        assert_eq!(lines, ["Done a", "Failed b", "Undone un-a"]);
+    }
+}
