@@ -3,8 +3,10 @@
 //! The programs in `hooks/` turn a caller's command line into one procedure of this library and
 //! its [`run::Outcome`] into an exit status. Read [`run`] first.
 
+pub mod config;
+pub mod db;
 pub mod error;
 pub mod run;
+pub mod secret;
 pub mod time;
-pub mod config;
 pub mod verdict;

@@ -349,7 +349,10 @@ mod tests {
     use super::*;
 
     /// Runs `procedure` and gives its outcome with the timeline as text, start marks left out.
-    fn timeline(mode: Mode, procedure: impl FnOnce(&mut Run) -> Result<()>) -> (Outcome, Vec<String>) {
+    fn timeline(
+        mode: Mode,
+        procedure: impl FnOnce(&mut Run) -> Result<()>,
+    ) -> (Outcome, Vec<String>) {
         timeline_until(Deadline::after(Duration::from_secs(60)), mode, procedure)
     }
 
@@ -362,7 +365,9 @@ mod tests {
         let lines = seen.clone();
         let run = Run::new(deadline, mode, move |entry| {
             if entry.mark != Mark::Started {
-                lines.borrow_mut().push(format!("{:?} {}", entry.mark, entry.step));
+                lines
+                    .borrow_mut()
+                    .push(format!("{:?} {}", entry.mark, entry.step));
             }
         });
         let outcome = run.carry_out(procedure);
@@ -385,7 +390,14 @@ mod tests {
         assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
         assert_eq!(
             lines,
-            ["Done a", "AlreadySo b", "Done c", "Failed d", "Undone un-c", "Undone un-a"]
+            [
+                "Done a",
+                "AlreadySo b",
+                "Done c",
+                "Failed d",
+                "Undone un-c",
+                "Undone un-a"
+            ]
         );
     }
 
@@ -415,7 +427,9 @@ mod tests {
             run.change("b", || Ok(Changed::Yes), "un-b", || panic!("broken"))?;
             Err(refuse())
         });
-        assert!(matches!(outcome, Outcome::Partial { left, .. } if left == ["to do by hand: un-b"]));
+        assert!(
+            matches!(outcome, Outcome::Partial { left, .. } if left == ["to do by hand: un-b"])
+        );
         assert_eq!(lines, ["Done a", "Done b", "NotUndone un-b", "Undone un-a"]);
     }
 
@@ -424,10 +438,15 @@ mod tests {
         let taken_back = Cell::new(false);
         let run = Run::new(Deadline::after(Duration::from_secs(60)), Mode::Real, |_| {});
         let outcome = run.carry_out(|run| {
-            run.change("a", || Ok(Changed::Yes), "un-a", || {
-                taken_back.set(true);
-                Ok(Changed::Yes)
-            })?;
+            run.change(
+                "a",
+                || Ok(Changed::Yes),
+                "un-a",
+                || {
+                    taken_back.set(true);
+                    Ok(Changed::Yes)
+                },
+            )?;
             panic!("broken")
         });
         assert!(matches!(outcome, Outcome::RolledBack(e) if e.kind() == Kind::Bug));
@@ -452,13 +471,18 @@ mod tests {
         });
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
         assert_eq!(asked.get(), 2);
-        assert_eq!(lines, ["Done a", "WouldDo b", "WouldDo c", "WouldDo d", "WouldDo e"]);
+        assert_eq!(
+            lines,
+            ["Done a", "WouldDo b", "WouldDo c", "WouldDo d", "WouldDo e"]
+        );
     }
 
     #[test]
     fn a_wait_that_runs_out_names_what_was_missing() {
         let (outcome, _) = timeline(Mode::Real, |run| {
-            run.wait("catch up", Duration::from_millis(30), || Ok(Some("5 bytes behind".to_owned())))
+            run.wait("catch up", Duration::from_millis(30), || {
+                Ok(Some("5 bytes behind".to_owned()))
+            })
         });
         let error = outcome.error().unwrap();
         assert_eq!(error.kind(), Kind::Timeout);
@@ -476,9 +500,12 @@ mod tests {
         }));
         let later = deadline.clone();
         let (outcome, lines) = timeline_until(deadline, Mode::Real, |run| {
-            run.change("a", || Ok(Changed::Yes), "un-a", move || {
-                later.pause(Duration::from_millis(1)).map(|()| Changed::Yes)
-            })?;
+            run.change(
+                "a",
+                || Ok(Changed::Yes),
+                "un-a",
+                move || later.pause(Duration::from_millis(1)).map(|()| Changed::Yes),
+            )?;
             overtaken.set(true);
             run.commit("b", || panic!("must not be reached"))
         });

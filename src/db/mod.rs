@@ -1,0 +1,3 @@
+//! A MySQL or MariaDB server, as hookbox sees it.
+
+pub mod session;
