@@ -6,7 +6,9 @@
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod procedure;
 pub mod run;
 pub mod secret;
 pub mod time;
+pub mod turn;
 pub mod verdict;

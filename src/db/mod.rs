@@ -1,3 +1,180 @@
-//! A MySQL or MariaDB server, as hookbox sees it.
+//! A MySQL or MariaDB server, as a procedure sees it.
 
+pub mod dialect;
+pub mod relay;
+pub mod server;
 pub mod session;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::run::Changed;
+
+pub use dialect::Thread;
+
+/// A server, whatever its flavour.
+///
+/// Every deed can be done twice and says whether anything changed. Methods take `&self` so that an
+/// undo can hold the server while the procedure goes on using it.
+pub trait Database {
+    /// What to call it in the timeline, as in `10.0.0.11:3306`.
+    fn name(&self) -> String;
+
+    /// Who it is and whether it takes writes.
+    fn state(&self) -> Result<State>;
+
+    /// What it replicates, one entry a channel; none on a server that is no replica.
+    fn channels(&self) -> Result<Vec<Channel>>;
+
+    /// What this channel has received and not applied; `None` when it has applied everything that
+    /// can ever be applied. A transaction of which only the beginning arrived cannot.
+    fn unapplied(&self, channel: &str) -> Result<Option<String>>;
+
+    /// The last position in its binary log; `None` when it writes none.
+    fn written(&self) -> Result<Option<Position>>;
+
+    /// Starts or stops one thread of one channel.
+    fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed>;
+
+    /// Forgets the source of one channel, with its relay log.
+    fn forget_source(&self, channel: &str) -> Result<Changed>;
+
+    /// Lets it take writes, and reads back that it does.
+    fn open_writes(&self) -> Result<Changed>;
+
+    /// Closes it for writes, to privileged accounts as well where it can, and reads that back.
+    /// Statements in the way have `grace` to end; then their sessions are ended, but for those of
+    /// the accounts in `spare`.
+    fn close_writes(&self, grace: Duration, spare: &[String]) -> Result<Changed>;
+
+    /// The sessions of applications: not replication, not the server's own, not this program's
+    /// account, not those in `spare`.
+    fn sessions(&self, spare: &[String]) -> Result<Vec<u64>>;
+
+    /// Ends these sessions; those that are gone already do not matter.
+    fn end_sessions(&self, ids: &[u64]) -> Result<Changed>;
+}
+
+/// Whether a server takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// From anybody.
+    Open,
+    /// Only from accounts that may write in spite of read_only.
+    Closed,
+    /// From nobody but replication: super_read_only.
+    ClosedToAll,
+}
+
+/// Who a server is and whether it takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// `server_id`: what replication knows it by.
+    pub server_id: u32,
+    /// Whether it takes writes.
+    pub writes: Writes,
+    /// Whether it has super_read_only, from MySQL 5.7.8 on; MariaDB has not.
+    pub has_super_read_only: bool,
+}
+
+impl State {
+    /// Whether it is as closed as a server of its kind can be.
+    pub fn is_closed(&self) -> bool {
+        match self.writes {
+            Writes::Open => false,
+            Writes::Closed => !self.has_super_read_only,
+            Writes::ClosedToAll => true,
+        }
+    }
+}
+
+/// A place in a binary log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// File name, as in `db1-bin.000002`.
+    pub file: String,
+    /// Byte offset.
+    pub offset: u64,
+}
+
+impl Position {
+    /// Whether this place is at or after `other` in the same sequence of log files.
+    pub fn reaches(&self, other: &Position) -> bool {
+        match self.sequence().cmp(&other.sequence()) {
+            std::cmp::Ordering::Greater => true,
+            std::cmp::Ordering::Equal => self.offset >= other.offset,
+            std::cmp::Ordering::Less => false,
+        }
+    }
+
+    /// The number at the end of the file name; names are compared by it, since `999999` is
+    /// followed by `1000000`.
+    fn sequence(&self) -> u64 {
+        let number = self.file.rsplit('.').next().unwrap_or_default();
+        number.parse().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.offset)
+    }
+}
+
+/// How the receiver of a channel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// Connected to its source.
+    Connected,
+    /// Trying to reach its source.
+    Connecting,
+    /// Not running.
+    Stopped,
+}
+
+/// One replication channel of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Its name; the usual one has an empty name.
+    pub name: String,
+    /// Where it replicates from, as `host:port`.
+    pub source: String,
+    /// The source's `server_id`; 0 when it has never connected.
+    pub source_id: u32,
+    /// Whether it fetches.
+    pub receiver: Receiver,
+    /// Whether it applies.
+    pub applying: bool,
+    /// How far it has fetched, in the source's binary log.
+    pub received: Position,
+    /// How far it has applied, in the source's binary log.
+    pub applied: Position,
+    /// Where the applier reads, in this server's relay log.
+    pub relay: Position,
+    /// MySQL with GTID: what was fetched since the channel was set up.
+    pub retrieved_gtids: String,
+    /// Seconds behind its source; `None` when that is not known.
+    pub lag: Option<u64>,
+    /// Why the applier stopped.
+    pub applier_error: Option<String>,
+    /// Why the receiver is not connected.
+    pub receiver_error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_ordered_by_the_number_of_the_file_then_by_offset() {
+        let at = |file: &str, offset| Position {
+            file: file.to_owned(),
+            offset,
+        };
+        assert!(at("b.000002", 4).reaches(&at("b.000001", 900)));
+        assert!(at("b.1000000", 4).reaches(&at("b.999999", 900)));
+        assert!(at("b.000002", 900).reaches(&at("b.000002", 900)));
+        assert!(!at("b.000002", 899).reaches(&at("b.000002", 900)));
+    }
+}

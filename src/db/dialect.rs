@@ -1,0 +1,253 @@
+//! What each flavour and version of the server calls the same things.
+
+use std::fmt;
+
+/// Which family a server belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// MySQL, and what is built from it: Percona Server and the like.
+    MySql,
+    /// MariaDB.
+    MariaDb,
+}
+
+/// What a server says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its family.
+    pub flavor: Flavor,
+    /// Major, minor and patch number.
+    pub number: (u16, u16, u16),
+}
+
+impl Version {
+    /// Reads the version of the server's greeting.
+    ///
+    /// MariaDB 10 puts `5.5.5-` before its own number, since old replicas refuse a master whose
+    /// version begins with 10 (MariaDB server, `RPL_VERSION_HACK`).
+    pub fn parse(text: &str) -> Version {
+        let text = text.strip_prefix("5.5.5-").unwrap_or(text);
+        let mut numbers = text
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|digits| digits.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Version {
+            number: (next(), next(), next()),
+            flavor: match text.contains("MariaDB") {
+                true => Flavor::MariaDb,
+                false => Flavor::MySql,
+            },
+        }
+    }
+
+    /// The words this server understands.
+    pub fn dialect(&self) -> &'static Dialect {
+        DIALECTS
+            .iter()
+            .rfind(|d| d.flavor == self.flavor && d.since <= self.number)
+            .unwrap_or(&DIALECTS[0])
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flavor = match self.flavor {
+            Flavor::MySql => "MySQL",
+            Flavor::MariaDb => "MariaDB",
+        };
+        let (major, minor, patch) = self.number;
+        write!(f, "{flavor} {major}.{minor}.{patch}")
+    }
+}
+
+/// How a statement names one of several replication channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// There is only one.
+    None,
+    /// `STOP SLAVE 'name' IO_THREAD`
+    Connection,
+    /// `STOP REPLICA IO_THREAD FOR CHANNEL 'name'`
+    ForChannel,
+}
+
+/// The words of one flavour, from one version on.
+#[derive(Debug)]
+pub struct Dialect {
+    flavor: Flavor,
+    since: (u16, u16, u16),
+    /// Status of all channels, a row each.
+    pub replica_status: &'static str,
+    /// The last position written to the binary log.
+    pub binlog_status: &'static str,
+    /// `Master` or `Source`, as column names spell it.
+    pub source: &'static str,
+    /// `Slave` or `Replica`, as column names and statements spell it.
+    pub replica: &'static str,
+    /// The column that names the channel.
+    pub channel_column: &'static str,
+    naming: Naming,
+}
+
+/// MySQL took the words source and replica in 8.0.22, gave `SHOW BINARY LOG STATUS` in 8.2 and
+/// dropped the old words in 8.4; channels came with 5.7.
+const DIALECTS: &[Dialect] = &[
+    Dialect {
+        flavor: Flavor::MySql,
+        since: (0, 0, 0),
+        replica_status: "SHOW SLAVE STATUS",
+        binlog_status: "SHOW MASTER STATUS",
+        source: "Master",
+        replica: "Slave",
+        channel_column: "Channel_Name",
+        naming: Naming::None,
+    },
+    Dialect {
+        flavor: Flavor::MySql,
+        since: (5, 7, 6),
+        replica_status: "SHOW SLAVE STATUS",
+        binlog_status: "SHOW MASTER STATUS",
+        source: "Master",
+        replica: "Slave",
+        channel_column: "Channel_Name",
+        naming: Naming::ForChannel,
+    },
+    Dialect {
+        flavor: Flavor::MySql,
+        since: (8, 0, 22),
+        replica_status: "SHOW REPLICA STATUS",
+        binlog_status: "SHOW MASTER STATUS",
+        source: "Source",
+        replica: "Replica",
+        channel_column: "Channel_Name",
+        naming: Naming::ForChannel,
+    },
+    Dialect {
+        flavor: Flavor::MySql,
+        since: (8, 2, 0),
+        replica_status: "SHOW REPLICA STATUS",
+        binlog_status: "SHOW BINARY LOG STATUS",
+        source: "Source",
+        replica: "Replica",
+        channel_column: "Channel_Name",
+        naming: Naming::ForChannel,
+    },
+    Dialect {
+        flavor: Flavor::MariaDb,
+        since: (0, 0, 0),
+        replica_status: "SHOW ALL SLAVES STATUS",
+        binlog_status: "SHOW MASTER STATUS",
+        source: "Master",
+        replica: "Slave",
+        channel_column: "Connection_name",
+        naming: Naming::Connection,
+    },
+];
+
+/// One of a replica's two threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thread {
+    /// Fetches the source's events into the relay log.
+    Receiver,
+    /// Applies the relay log.
+    Applier,
+}
+
+impl Thread {
+    fn sql(self) -> &'static str {
+        match self {
+            Thread::Receiver => "IO_THREAD",
+            Thread::Applier => "SQL_THREAD",
+        }
+    }
+}
+
+impl Dialect {
+    /// Stops one thread of one channel.
+    pub fn stop(&self, thread: Thread, channel: &str) -> String {
+        self.on_channel("STOP", thread.sql(), channel)
+    }
+
+    /// Starts one thread of one channel.
+    pub fn start(&self, thread: Thread, channel: &str) -> String {
+        self.on_channel("START", thread.sql(), channel)
+    }
+
+    /// Forgets the source of one channel, with its relay log.
+    pub fn forget(&self, channel: &str) -> String {
+        self.on_channel("RESET", "ALL", channel)
+    }
+
+    /// The events of one relay log file from `position` on, `limit` rows of them.
+    pub fn relay_events(&self, file: &str, position: u64, limit: usize, channel: &str) -> String {
+        let file = quote(file);
+        let (before, after) = self.channel_clause(channel);
+        format!("SHOW RELAYLOG{before} EVENTS IN {file} FROM {position} LIMIT {limit}{after}")
+    }
+
+    fn on_channel(&self, verb: &str, what: &str, channel: &str) -> String {
+        let word = self.replica.to_uppercase();
+        let (before, after) = self.channel_clause(channel);
+        format!("{verb} {word}{before} {what}{after}")
+    }
+
+    fn channel_clause(&self, channel: &str) -> (String, String) {
+        match self.naming {
+            Naming::Connection => (format!(" {}", quote(channel)), String::new()),
+            Naming::ForChannel => (String::new(), format!(" FOR CHANNEL {}", quote(channel))),
+            Naming::None => (String::new(), String::new()),
+        }
+    }
+}
+
+/// A string literal. Quotes are doubled and backslashes too, which is right unless
+/// NO_BACKSLASH_ESCAPES is set; names with a backslash then do not match, and nothing else can.
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_the_servers_write_them() {
+        let cases = [
+            (
+                "5.5.5-10.11.6-MariaDB-0+deb12u1",
+                Flavor::MariaDb,
+                (10, 11, 6),
+            ),
+            ("11.8.6-MariaDB-0+deb13u1", Flavor::MariaDb, (11, 8, 6)),
+            ("5.6.24", Flavor::MySql, (5, 6, 24)),
+            ("5.7.29-log", Flavor::MySql, (5, 7, 29)),
+            ("8.0.36-28", Flavor::MySql, (8, 0, 36)),
+            ("9.7.4-2", Flavor::MySql, (9, 7, 4)),
+        ];
+        for (text, flavor, number) in cases {
+            assert_eq!(Version::parse(text), Version { flavor, number }, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_series_gets_its_own_words() {
+        let stop = |version| {
+            Version::parse(version)
+                .dialect()
+                .stop(Thread::Receiver, "it's")
+        };
+        assert_eq!(stop("5.6.24"), "STOP SLAVE IO_THREAD");
+        assert_eq!(
+            stop("5.7.29-log"),
+            "STOP SLAVE IO_THREAD FOR CHANNEL 'it''s'"
+        );
+        assert_eq!(stop("8.4.0"), "STOP REPLICA IO_THREAD FOR CHANNEL 'it''s'");
+        assert_eq!(stop("5.5.5-10.5.1-MariaDB"), "STOP SLAVE 'it''s' IO_THREAD");
+        let binlog = |version| Version::parse(version).dialect().binlog_status;
+        assert_eq!(binlog("8.0.36"), "SHOW MASTER STATUS");
+        assert_eq!(binlog("9.7.4-2"), "SHOW BINARY LOG STATUS");
+        let forget = |version| Version::parse(version).dialect().forget("");
+        assert_eq!(forget("9.7.4-2"), "RESET REPLICA ALL FOR CHANNEL ''");
+        assert_eq!(forget("10.11.6-MariaDB"), "RESET SLAVE '' ALL");
+    }
+}

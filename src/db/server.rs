@@ -1,0 +1,450 @@
+//! The [`Database`] that is a real server.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use super::dialect::{Dialect, Thread, Version, quote};
+use super::relay::{Reader, Rest};
+use super::session::{Answer, AnswerRow, Endpoint, Session};
+use super::{Channel, Database, Position, Receiver, State, Writes};
+use crate::error::{Error, Kind, Result};
+use crate::run::Changed;
+use crate::secret::Login;
+use crate::time::{Deadline, Stopwatch};
+
+/// Server error numbers that are answers, not failures.
+mod code {
+    /// KILL: no such session; it has gone already.
+    pub const NO_SUCH_THREAD: u16 = 1094;
+    /// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
+    pub const ERROR_WHEN_EXECUTING: u16 = 1220;
+}
+
+/// Rows asked for at a time when a relay log is read.
+const RELAY_PAGE: usize = 2_000;
+
+/// How long an applier must have stood still before its relay log is read: reading is not free,
+/// and an applier that moves is not at a torn tail.
+const STILL: Duration = Duration::from_millis(100);
+
+/// How often sessions in the way of read_only are ended again, since new ones may come.
+const KILL_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long ending a statement of our own may take once time is up.
+const CANCEL_LIMIT: Duration = Duration::from_millis(500);
+
+/// A server reached by a session that is opened when it is first needed, and opened again after
+/// it broke.
+pub struct Server {
+    endpoint: Endpoint,
+    login: Login,
+    deadline: Deadline,
+    session: RefCell<Option<Session>>,
+    /// A session that was left with a statement still running in it. It must not take effect
+    /// later: a client that goes away does not cancel what it asked for.
+    abandoned: Cell<Option<u32>>,
+    still: RefCell<Option<(Position, Stopwatch)>>,
+}
+
+impl Server {
+    /// A server that is not connected to yet.
+    pub fn new(endpoint: Endpoint, login: Login, deadline: Deadline) -> Server {
+        Server {
+            endpoint,
+            login,
+            deadline,
+            session: RefCell::new(None),
+            abandoned: Cell::new(None),
+            still: RefCell::new(None),
+        }
+    }
+
+    /// Runs one statement.
+    ///
+    /// # Errors
+    /// What [`Session::open`] and [`Session::ask`] say, with the statement.
+    pub fn ask(&self, sql: &str) -> Result<Answer> {
+        self.with_session(|session| session.ask(sql))
+            .map_err(|e| e.during(sql))
+    }
+
+    /// What the server says it is.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub fn version(&self) -> Result<Version> {
+        self.with_session(|session| Ok(Version::parse(session.version())))
+    }
+
+    fn dialect(&self) -> Result<&'static Dialect> {
+        self.version().map(|version| version.dialect())
+    }
+
+    fn with_session<T>(&self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        let mut slot = self.session.borrow_mut();
+        let mut session = match slot.take() {
+            Some(session) => session,
+            None => self.open()?,
+        };
+        let result = work(&mut session);
+        match &result {
+            Err(error) if error.server_code().is_none() => self.abandoned.set(Some(session.id())),
+            _ => *slot = Some(session),
+        }
+        result
+    }
+
+    fn open(&self) -> Result<Session> {
+        let mut session = Session::open(&self.endpoint, &self.login, &self.deadline)?;
+        if let Some(id) = self.abandoned.take() {
+            kill(&mut session, &[u64::from(id)])?;
+        }
+        Ok(session)
+    }
+
+    fn variables(&self, names: &[&str]) -> Result<Variables> {
+        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+        let sql = format!(
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})",
+            names.join(", ")
+        );
+        self.ask(&sql).map(Variables)
+    }
+
+    fn writes(&self) -> Result<Writes> {
+        self.state().map(|state| state.writes)
+    }
+
+    fn channel(&self, name: &str) -> Result<Option<Channel>> {
+        Ok(self.channels()?.into_iter().find(|c| c.name == name))
+    }
+
+    /// Whether the applier of `channel` has been at the same place for a while.
+    fn stands_still(&self, channel: &Channel) -> bool {
+        let mut still = self.still.borrow_mut();
+        match &*still {
+            Some((place, since)) if *place == channel.applied => since.elapsed() >= STILL,
+            _ => {
+                *still = Some((channel.applied.clone(), Stopwatch::start()));
+                false
+            }
+        }
+    }
+
+    /// What the relay log holds from where the applier stands.
+    fn relay_rest(&self, channel: &Channel) -> Result<Rest> {
+        let dialect = self.dialect()?;
+        let mut reader = Reader::default();
+        let mut file = channel.relay.file.clone();
+        let mut from = channel.relay.offset;
+        loop {
+            let sql = dialect.relay_events(&file, from, RELAY_PAGE, &channel.name);
+            let page = match self.ask(&sql) {
+                // The file after the last one does not exist.
+                Err(e) if e.server_code() == Some(code::ERROR_WHEN_EXECUTING) => break,
+                page => page?,
+            };
+            let mut events = 0;
+            for row in page.rows() {
+                let text = |name| row.get(name).unwrap_or_default();
+                reader.event(text("Event_type"), text("Info"));
+                from = number(row, "End_log_pos").max(from);
+                events += 1;
+            }
+            if reader.rest() == Rest::Whole {
+                break;
+            }
+            if events < RELAY_PAGE {
+                let Some(next) = next_file(&file) else { break };
+                (file, from) = (next, 4); // the first event follows a 4-byte magic number
+            }
+        }
+        Ok(reader.rest())
+    }
+
+    /// Sends `sql`, which waits for writers; ends their sessions when they outstay `grace`.
+    fn outlast_writers(&self, sql: &str, grace: Duration, spare: &[String]) -> Result<()> {
+        let helper = Server::new(
+            self.endpoint.clone(),
+            self.login.clone(),
+            self.deadline.clone(),
+        );
+        let ended = self.with_session(|session| {
+            let own = u64::from(session.id());
+            session.send(sql)?;
+            let mut patience = grace;
+            while !session.answers_within(patience)? {
+                if self.deadline.passed() {
+                    return Err(Error::new(Kind::Timeout, "running writes do not end"));
+                }
+                let mut in_the_way = helper.sessions(spare)?;
+                in_the_way.retain(|id| *id != own);
+                helper.end_sessions(&in_the_way)?;
+                patience = KILL_AGAIN;
+            }
+            session.answer().map(drop)
+        });
+        if ended.is_err()
+            && let Some(id) = self.abandoned.take()
+        {
+            // Or it takes effect whenever the writers are gone, long after this run.
+            self.deadline.renew(CANCEL_LIMIT);
+            if helper.end_sessions(&[u64::from(id)]).is_err() {
+                let advice = format!("end session {id} there, or its {sql} may yet take effect");
+                return ended.map_err(|e| e.advise(advice));
+            }
+        }
+        ended.map_err(|e| e.during(sql))
+    }
+}
+
+impl Database for Server {
+    fn name(&self) -> String {
+        self.endpoint.to_string()
+    }
+
+    fn state(&self) -> Result<State> {
+        let variables = self.variables(&["read_only", "super_read_only", "server_id"])?;
+        let super_read_only = variables.get("super_read_only");
+        // MariaDB 12 has words for more than ON and OFF.
+        let read_only = variables.get("read_only").unwrap_or("OFF");
+        Ok(State {
+            server_id: variables.number("server_id"),
+            has_super_read_only: super_read_only.is_some(),
+            // Both are asked: while SET super_read_only waits for writers MySQL already shows it
+            // as ON, with read_only still OFF.
+            writes: match (read_only, super_read_only) {
+                ("OFF", _) => Writes::Open,
+                ("NO_LOCK_NO_ADMIN", _) | (_, Some("ON")) => Writes::ClosedToAll,
+                _ => Writes::Closed,
+            },
+        })
+    }
+
+    fn channels(&self) -> Result<Vec<Channel>> {
+        let dialect = self.dialect()?;
+        let answer = self.ask(dialect.replica_status)?;
+        Ok(answer
+            .rows()
+            .map(|row| read_channel(dialect, row))
+            .collect())
+    }
+
+    fn unapplied(&self, name: &str) -> Result<Option<String>> {
+        let Some(channel) = self.channel(name)? else {
+            return Ok(None);
+        };
+        if channel.applied == channel.received {
+            return Ok(None);
+        }
+        if !channel.retrieved_gtids.is_empty() {
+            let retrieved = quote(&channel.retrieved_gtids);
+            let sql = format!("SELECT GTID_SUBTRACT({retrieved}, @@GLOBAL.gtid_executed)");
+            let answer = self.ask(&sql)?;
+            let missing = answer.first().and_then(|row| row.at(0)).unwrap_or_default();
+            return Ok((!missing.is_empty()).then(|| format!("without {missing}")));
+        }
+        let behind = format!("at {} of {}", channel.applied, channel.received);
+        let idle = channel.receiver == Receiver::Stopped && self.stands_still(&channel);
+        if idle && self.relay_rest(&channel)? != Rest::Whole {
+            return Ok(None);
+        }
+        Ok(Some(behind))
+    }
+
+    fn written(&self) -> Result<Option<Position>> {
+        let answer = self.ask(self.dialect()?.binlog_status)?;
+        Ok(answer.first().map(|row| position(row, "File", "Position")))
+    }
+
+    fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed> {
+        let Some(before) = self.channel(channel)? else {
+            return Ok(Changed::AlreadySo);
+        };
+        let runs = match thread {
+            Thread::Receiver => before.receiver != Receiver::Stopped,
+            Thread::Applier => before.applying,
+        };
+        if runs == run {
+            return Ok(Changed::AlreadySo);
+        }
+        let dialect = self.dialect()?;
+        let sql = match run {
+            true => dialect.start(thread, channel),
+            false => dialect.stop(thread, channel),
+        };
+        self.ask(&sql).map(|_| Changed::Yes)
+    }
+
+    fn forget_source(&self, channel: &str) -> Result<Changed> {
+        if self.channel(channel)?.is_none() {
+            return Ok(Changed::AlreadySo);
+        }
+        self.ask(&self.dialect()?.forget(channel))
+            .map(|_| Changed::Yes)
+    }
+
+    fn open_writes(&self) -> Result<Changed> {
+        if self.writes()? == Writes::Open {
+            return Ok(Changed::AlreadySo);
+        }
+        // Clears super_read_only with it (MySQL, WL#6799), and never waits for anybody.
+        self.ask("SET GLOBAL read_only = 0")?;
+        match self.writes()? {
+            Writes::Open => Ok(Changed::Yes),
+            writes => Err(
+                Error::new(Kind::Refused, format!("still {writes:?} afterwards"))
+                    .advise("look who else sets read_only on this server"),
+            ),
+        }
+    }
+
+    fn close_writes(&self, grace: Duration, spare: &[String]) -> Result<Changed> {
+        let before = self.state()?;
+        if before.is_closed() {
+            return Ok(Changed::AlreadySo);
+        }
+        let seconds = self.deadline.left().as_secs().max(1);
+        self.ask(&format!("SET SESSION lock_wait_timeout = {seconds}"))?;
+        let variable = match before.has_super_read_only {
+            true => "super_read_only", // sets read_only with it
+            false => "read_only",
+        };
+        self.outlast_writers(&format!("SET GLOBAL {variable} = 1"), grace, spare)?;
+        match self.state()? {
+            after if after.is_closed() => Ok(Changed::Yes),
+            after => Err(Error::new(
+                Kind::Refused,
+                format!("still {:?} afterwards", after.writes),
+            )
+            .advise("look who else sets read_only on this server")),
+        }
+    }
+
+    fn sessions(&self, spare: &[String]) -> Result<Vec<u64>> {
+        let spared: Vec<String> = ["system user", "event_scheduler", "unauthenticated user"]
+            .into_iter()
+            .chain(spare.iter().map(String::as_str))
+            .chain([self.login.user.as_str()])
+            .map(quote)
+            .collect();
+        let answer = self.ask(&format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE USER NOT IN ({}) \
+             AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT IN ('Daemon', 'Killed') \
+             AND COMMAND NOT LIKE 'Slave%'",
+            spared.join(", ")
+        ))?;
+        Ok(answer.rows().map(|row| number(row, "ID")).collect())
+    }
+
+    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
+        if ids.is_empty() {
+            return Ok(Changed::AlreadySo);
+        }
+        self.with_session(|session| kill(session, ids))
+            .map_err(|e| e.during("end sessions"))?;
+        Ok(Changed::Yes)
+    }
+}
+
+/// Ends sessions, all asked before the first answer is read: a round trip each would add up.
+fn kill(session: &mut Session, ids: &[u64]) -> Result<()> {
+    for id in ids {
+        session.send(&format!("KILL CONNECTION {id}"))?;
+    }
+    let mut refused = None;
+    for _ in ids {
+        match session.answer() {
+            Err(e) if e.server_code() == Some(code::NO_SUCH_THREAD) => {}
+            // The other answers must still be read, or they would answer later questions.
+            Err(e) if e.server_code().is_some() => refused = Some(e),
+            answer => drop(answer?),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+struct Variables(Answer);
+
+impl Variables {
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut rows = self.0.rows();
+        rows.find(|row| row.at(0) == Some(name))?.at(1)
+    }
+
+    fn number(&self, name: &str) -> u32 {
+        self.get(name).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+}
+
+fn read_channel(dialect: &Dialect, row: AnswerRow<'_>) -> Channel {
+    let (source, replica) = (dialect.source, dialect.replica);
+    let text = |name: &str| row.get(name).unwrap_or_default().to_owned();
+    let error = |name: &str| row.get(name).filter(|e| !e.is_empty()).map(str::to_owned);
+    Channel {
+        name: text(dialect.channel_column),
+        source: format!(
+            "{}:{}",
+            text(&format!("{source}_Host")),
+            text(&format!("{source}_Port"))
+        ),
+        source_id: number(row, &format!("{source}_Server_Id")) as u32,
+        receiver: match text(&format!("{replica}_IO_Running")).as_str() {
+            "Yes" => Receiver::Connected,
+            "No" => Receiver::Stopped,
+            _ => Receiver::Connecting,
+        },
+        applying: text(&format!("{replica}_SQL_Running")) == "Yes",
+        received: position(
+            row,
+            &format!("{source}_Log_File"),
+            &format!("Read_{source}_Log_Pos"),
+        ),
+        applied: position(
+            row,
+            &format!("Relay_{source}_Log_File"),
+            &format!("Exec_{source}_Log_Pos"),
+        ),
+        relay: position(row, "Relay_Log_File", "Relay_Log_Pos"),
+        retrieved_gtids: text("Retrieved_Gtid_Set").replace('\n', ""),
+        lag: row
+            .get(&format!("Seconds_Behind_{source}"))
+            .and_then(|s| s.parse().ok()),
+        applier_error: error("Last_SQL_Error"),
+        receiver_error: error("Last_IO_Error"),
+    }
+}
+
+fn position(row: AnswerRow<'_>, file: &str, offset: &str) -> Position {
+    Position {
+        file: row.get(file).unwrap_or_default().to_owned(),
+        offset: number(row, offset),
+    }
+}
+
+fn number(row: AnswerRow<'_>, name: &str) -> u64 {
+    row.get(name).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// The name of the log file after `file`: the number at its end, one more, as wide.
+fn next_file(file: &str) -> Option<String> {
+    let (base, digits) = file.rsplit_once('.')?;
+    let number: u64 = digits.parse().ok()?;
+    Some(format!(
+        "{base}.{:0width$}",
+        number + 1,
+        width = digits.len()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_file;
+
+    #[test]
+    fn log_files_are_numbered_with_at_least_six_digits() {
+        assert_eq!(next_file("relay.000009").as_deref(), Some("relay.000010"));
+        assert_eq!(next_file("relay.999999").as_deref(), Some("relay.1000000"));
+        assert_eq!(next_file("relay"), None);
+    }
+}

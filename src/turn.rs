@@ -1,0 +1,311 @@
+//! One run at a time on a host, and the newest wish wins.
+//!
+//! Keepalived neither waits for its notify scripts nor keeps them in order: a MASTER, BACKUP,
+//! MASTER within milliseconds starts three of them, and any may come first on the processor. So
+//! each run writes down its wish, unless a younger process has written one, and waits its turn. A
+//! run whose wish is no longer the newest ends before its next step.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::time::Deadline;
+
+/// Between two tries to get the turn.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// What an orchestrator wants this server to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wish {
+    /// Writable.
+    Primary,
+    /// Closed for writes.
+    Standby,
+}
+
+/// A wish and the age of the process that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wished {
+    /// What is wanted.
+    pub wish: Wish,
+    /// The kernel's name for this boot; ages of another boot say nothing.
+    boot: String,
+    /// When the process started, in clock ticks since boot, then its pid: of two processes that
+    /// started in the same tick the kernel numbered the younger one higher.
+    age: (u64, i32),
+}
+
+impl Wished {
+    /// This process's wish.
+    pub fn now(wish: Wish) -> Wished {
+        let ticks = std::fs::read_to_string("/proc/self/stat")
+            .ok()
+            .and_then(|stat| start_ticks(&stat))
+            .unwrap_or(u64::MAX);
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        Wished {
+            wish,
+            boot: boot.unwrap_or_default().trim().to_owned(),
+            age: (ticks, std::process::id() as i32),
+        }
+    }
+
+    fn is_younger_than(&self, other: &Wished) -> bool {
+        self.boot == other.boot && self.age > other.age
+    }
+}
+
+/// Field 22 of `/proc/PID/stat` (proc(5)), counted after the command's name, which may hold
+/// anything.
+fn start_ticks(stat: &str) -> Option<u64> {
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The directory in which runs of one instance meet.
+#[derive(Clone, Debug)]
+pub struct Meeting {
+    dir: PathBuf,
+}
+
+impl Meeting {
+    /// Makes the directory when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made: without it two runs could work against each other.
+    pub fn at(dir: &Path) -> Result<Meeting> {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
+        // The caller's umask may have taken away the right to enter; keepalived's is 0177.
+        let made = made.and_then(|()| {
+            let mode = std::fs::metadata(dir)?.permissions().mode();
+            match mode & 0o700 {
+                0o700 => Ok(()),
+                _ => std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)),
+            }
+        });
+        made.map_err(|error| {
+            Error::new(
+                Kind::Refused,
+                format!("make the directory {}", dir.display()),
+            )
+            .because(error)
+            .advise("run as root, or set [paths] run to a directory of this account")
+        })?;
+        Ok(Meeting {
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// Writes down this process's wish, unless a younger process has written one.
+    ///
+    /// # Errors
+    /// [`Kind::Overtaken`] when a younger process wants something else.
+    pub fn announce(&self, wished: &Wished) -> Result<()> {
+        let file = self.lock("wish", FlockArg::LockExclusive)?;
+        if let Some(newest) = read_wish(&file)
+            && newest.is_younger_than(wished)
+        {
+            return contradicts(&newest, wished);
+        }
+        let text = serde_json::to_string(wished).unwrap_or_default();
+        rewrite(&file, &text).map_err(|e| self.trouble("wish", e))
+    }
+
+    /// The newest wish, if anybody had one since boot.
+    pub fn newest(&self) -> Option<Wished> {
+        let file = self.lock("wish", FlockArg::LockShared).ok()?;
+        read_wish(&file)
+    }
+
+    /// Whether `wished` is still what is wanted.
+    ///
+    /// # Errors
+    /// [`Kind::Overtaken`] when a younger process wants something else.
+    pub fn still_wanted(&self, wished: &Wished) -> Result<()> {
+        match self.newest() {
+            Some(newest) if newest.is_younger_than(wished) => contradicts(&newest, wished),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until no other run is at work.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] when the other run does not end, or what the deadline's watch says.
+    pub fn take_turn(&self, doing: &str, deadline: &Deadline) -> Result<Turn> {
+        let mut file = self.open("turn")?;
+        let mut lock = loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => break lock,
+                Err((back, Errno::EWOULDBLOCK)) => file = back,
+                Err((_, errno)) => return Err(self.trouble("turn", errno.into())),
+            }
+            deadline
+                .pause(TRY_AGAIN)
+                .map_err(|error| match error.kind() {
+                    Kind::Timeout => Error::new(Kind::Timeout, "another run does not end")
+                        .advise("see `hookbox status`"),
+                    _ => error,
+                })?;
+        };
+        let mut unfinished = String::new();
+        let _ = lock.read_to_string(&mut unfinished);
+        rewrite(&lock, doing).map_err(|e| self.trouble("turn", e))?;
+        Ok(Turn {
+            lock,
+            unfinished: (!unfinished.is_empty()).then_some(unfinished),
+        })
+    }
+
+    fn open(&self, name: &str) -> Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(self.dir.join(name))
+            .map_err(|e| self.trouble(name, e))
+    }
+
+    fn lock(&self, name: &str, how: FlockArg) -> Result<Flock<File>> {
+        // Held for a read or a write of a few bytes in memory, so waiting for it is not bounded.
+        Flock::lock(self.open(name)?, how).map_err(|(_, errno)| self.trouble(name, errno.into()))
+    }
+
+    fn trouble(&self, name: &str, error: std::io::Error) -> Error {
+        Error::new(
+            Kind::Refused,
+            format!("use {}", self.dir.join(name).display()),
+        )
+        .because(error)
+    }
+}
+
+/// The right to work alone, until it is dropped.
+pub struct Turn {
+    lock: Flock<File>,
+    /// What the run before was doing when it was cut short.
+    pub unfinished: Option<String>,
+}
+
+impl Turn {
+    /// The work has come to its end, good or bad; what was cut short is told by its absence.
+    pub fn finish(self) {
+        let _ = rewrite(&self.lock, "");
+    }
+}
+
+fn contradicts(newest: &Wished, wished: &Wished) -> Result<()> {
+    if newest.wish == wished.wish {
+        return Ok(());
+    }
+    let word = match newest.wish {
+        Wish::Primary => "primary",
+        Wish::Standby => "standby",
+    };
+    Err(Error::new(
+        Kind::Overtaken,
+        format!("a newer state change wants this server to be {word}"),
+    ))
+}
+
+fn read_wish(mut file: &File) -> Option<Wished> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn rewrite(mut file: &File, text: &str) -> std::io::Result<()> {
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meeting(name: &str) -> Meeting {
+        let dir = std::env::temp_dir().join(format!("hookbox-turn-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Meeting::at(&dir).unwrap()
+    }
+
+    fn wished(wish: Wish, ticks: u64, pid: i32) -> Wished {
+        Wished {
+            wish,
+            boot: "this".to_owned(),
+            age: (ticks, pid),
+        }
+    }
+
+    #[test]
+    fn the_youngest_process_wins_whoever_comes_first() {
+        let meeting = meeting("youngest");
+        let (master, backup) = (wished(Wish::Primary, 7, 30), wished(Wish::Standby, 7, 31));
+        meeting.announce(&backup).unwrap();
+        assert_eq!(
+            meeting.announce(&master).unwrap_err().kind(),
+            Kind::Overtaken
+        );
+        assert_eq!(meeting.newest(), Some(backup.clone()));
+        let again = wished(Wish::Primary, 8, 2);
+        meeting.announce(&again).unwrap();
+        assert_eq!(
+            meeting.still_wanted(&backup).unwrap_err().kind(),
+            Kind::Overtaken
+        );
+        meeting.still_wanted(&again).unwrap();
+    }
+
+    #[test]
+    fn a_wish_from_before_the_last_boot_is_nobodys() {
+        let meeting = meeting("boot");
+        let before = Wished {
+            boot: "before".to_owned(),
+            ..wished(Wish::Standby, 900, 30)
+        };
+        meeting.announce(&before).unwrap();
+        meeting.still_wanted(&wished(Wish::Primary, 7, 31)).unwrap();
+        meeting.announce(&wished(Wish::Primary, 7, 31)).unwrap();
+    }
+
+    #[test]
+    fn a_younger_process_with_the_same_wish_does_not_end_an_older_one() {
+        let meeting = meeting("same");
+        let (first, second) = (wished(Wish::Primary, 7, 30), wished(Wish::Primary, 9, 31));
+        meeting.announce(&first).unwrap();
+        meeting.announce(&second).unwrap();
+        meeting.still_wanted(&first).unwrap();
+    }
+
+    #[test]
+    fn a_turn_that_was_not_finished_tells_the_next_one() {
+        let meeting = meeting("unfinished");
+        let deadline = Deadline::after(Duration::from_millis(30));
+        drop(meeting.take_turn("notify_backup", &deadline).unwrap());
+        let turn = meeting.take_turn("notify_master", &deadline).unwrap();
+        assert_eq!(turn.unfinished.as_deref(), Some("notify_backup"));
+        assert!(meeting.take_turn("x", &deadline).is_err());
+        turn.finish();
+        let deadline = Deadline::after(Duration::from_millis(30));
+        assert_eq!(meeting.take_turn("x", &deadline).unwrap().unfinished, None);
+    }
+
+    #[test]
+    fn start_time_is_found_behind_a_hostile_name() {
+        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(start_ticks(stat), Some(4242));
+        assert!(start_ticks(&std::fs::read_to_string("/proc/self/stat").unwrap()).is_some());
+    }
+}
