@@ -1,1 +1,180 @@
-fn main() {}
+//! `hookbox`: every hook program of MySQL high availability in one file.
+
+mod check_mysql;
+mod context;
+mod contract;
+mod fence;
+mod notify;
+mod status;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+/// One program in the box.
+pub struct Applet {
+    /// What it is called, as its caller's documentation calls it.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// Whether an orchestrator calls it, so that `install` makes a file for it.
+    pub hook: bool,
+    command: fn() -> Command,
+    main: fn(&str, &ArgMatches) -> ExitCode,
+}
+
+/// Every program in the box. Help, `install` and the tests walk this table.
+pub const APPLETS: &[Applet] = &[
+    Applet {
+        name: "check_mysql",
+        about: "may this server hold the VIP? (keepalived vrrp_script)",
+        hook: true,
+        command: check_mysql::command,
+        main: check_mysql::main,
+    },
+    Applet {
+        name: "notify_master",
+        about: "make this server the primary, losing nothing it received",
+        hook: true,
+        command: notify::master,
+        main: notify::main,
+    },
+    Applet {
+        name: "notify_backup",
+        about: "make this server a standby: no writes, no application sessions",
+        hook: true,
+        command: notify::backup,
+        main: notify::main,
+    },
+    Applet {
+        name: "notify_fault",
+        about: "the same, when this host is found faulty",
+        hook: true,
+        command: notify::fault,
+        main: notify::main,
+    },
+    Applet {
+        name: "notify_stop",
+        about: "the same within 800 ms, when keepalived stops",
+        hook: true,
+        command: notify::stop,
+        main: notify::main,
+    },
+    Applet {
+        name: "notify",
+        about: "any of the four, by the words keepalived's generic notify gives",
+        hook: true,
+        command: notify::any,
+        main: notify::main,
+    },
+    Applet {
+        name: "fence",
+        about: "close writes here, waiting for a server that does not answer yet",
+        hook: false,
+        command: fence::command,
+        main: fence::main,
+    },
+    Applet {
+        name: "status",
+        about: "this server's role, replication, VIPs, and the last run",
+        hook: false,
+        command: status::command,
+        main: status::main,
+    },
+];
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let called_as = args.first().map(Path::new).and_then(Path::file_name);
+    if let Some(applet) = called_as.and_then(|name| find(&name.to_string_lossy())) {
+        return start(applet, &args);
+    }
+    match args.get(1).map(|word| word.to_string_lossy()) {
+        Some(word) if word == "--version" || word == "-V" => {
+            context::say(&format!("hookbox {}", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+        Some(word) if word == "--help" || word == "-h" || word == "help" => {
+            context::say(&listing());
+            ExitCode::SUCCESS
+        }
+        Some(word) => match find(&word) {
+            Some(applet) => start(applet, &args[1..]),
+            None => unknown(&word),
+        },
+        None => {
+            // Never 0: a check that is not told which one it is has vouched for nothing.
+            context::say(&listing());
+            warn_about_symlinks();
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn find(name: &str) -> Option<&'static Applet> {
+    APPLETS.iter().find(|applet| applet.name == name)
+}
+
+fn start(applet: &Applet, args: &[OsString]) -> ExitCode {
+    hookbox::log::init(applet.name);
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    let command = (applet.command)()
+        .name(applet.name)
+        .bin_name(format!("hookbox {}", applet.name))
+        .about(applet.about)
+        .version(env!("CARGO_PKG_VERSION"));
+    match command.try_get_matches_from(args) {
+        Ok(matches) => (applet.main)(applet.name, &matches),
+        Err(error) if error.use_stderr() => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let line = line.strip_prefix("error: ").unwrap_or(line);
+            log::error!("{line}");
+            log::error!("try: hookbox {} --help", applet.name);
+            ExitCode::from(2)
+        }
+        Err(help) => {
+            context::say(help.to_string().trim_end());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn listing() -> String {
+    let mut text = String::from("hookbox APPLET [ARGUMENTS]\n");
+    for applet in APPLETS {
+        text.push_str(&format!("\n  {:24} {}", applet.name, applet.about));
+    }
+    text.push_str("\n\nhookbox APPLET --help says more.");
+    text
+}
+
+fn unknown(word: &str) -> ExitCode {
+    hookbox::log::init("hookbox");
+    let nearest = APPLETS
+        .iter()
+        .map(|applet| (strsim::damerau_levenshtein(applet.name, word), applet.name))
+        .min();
+    match nearest {
+        Some((distance, name)) if distance <= 3 => {
+            log::error!("no applet is called {word}; did you mean {name}?");
+        }
+        _ => log::error!("no applet is called {word}; `hookbox` alone lists them"),
+    }
+    ExitCode::from(2)
+}
+
+/// Keepalived before 2.3 resolves a symlink before it starts the script, so that the name of the
+/// link, by which the applet would be known, is lost.
+fn warn_about_symlinks() {
+    let parent = format!("/proc/{}/comm", nix::unistd::getppid());
+    if std::fs::read_to_string(parent).is_ok_and(|name| name.trim() == "keepalived") {
+        hookbox::log::init("hookbox");
+        log::error!(
+            "keepalived before 2.3 hides which symlink it was given; \
+             write script \"/usr/sbin/hookbox check_mysql\", or use what `hookbox install` makes"
+        );
+    }
+}

@@ -136,17 +136,26 @@ impl Meeting {
         }
     }
 
+    /// Takes the right called `name` if nobody has it.
+    ///
+    /// # Errors
+    /// When the file behind it cannot be used.
+    pub fn try_turn(&self, name: &str) -> Result<Option<Flock<File>>> {
+        match Flock::lock(self.open(name)?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(self.trouble(name, errno.into())),
+        }
+    }
+
     /// Waits until no other run is at work.
     ///
     /// # Errors
     /// [`Kind::Timeout`] when the other run does not end, or what the deadline's watch says.
     pub fn take_turn(&self, doing: &str, deadline: &Deadline) -> Result<Turn> {
-        let mut file = self.open("turn")?;
         let mut lock = loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => break lock,
-                Err((back, Errno::EWOULDBLOCK)) => file = back,
-                Err((_, errno)) => return Err(self.trouble("turn", errno.into())),
+            if let Some(lock) = self.try_turn("turn")? {
+                break lock;
             }
             deadline
                 .pause(TRY_AGAIN)

@@ -13,7 +13,7 @@ pub struct Peer<'a> {
     /// For fencing it.
     pub db: &'a dyn Database,
     /// Its answer, or why there is none.
-    pub state: Result<State>,
+    pub state: &'a Result<State>,
 }
 
 /// How a replica is to be promoted.
@@ -97,7 +97,7 @@ fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
 fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<()> {
     let name = peer.db.name();
     let step = format!("{name} takes no writes");
-    match &peer.state {
+    match peer.state {
         Ok(state) if state.writes != Writes::Open => run.check(&step, || Ok(())),
         Ok(_) if how.on_writable_peer == OnWritablePeer::Fence => {
             run.note(format!("{name} takes writes"));
@@ -127,7 +127,7 @@ fn receive_rest(
     channels: &[Channel],
     limit: Duration,
 ) -> Result<()> {
-    let Ok(state) = &peer.state else {
+    let Ok(state) = peer.state else {
         return Ok(());
     };
     let Some(channel) = channels.iter().find(|c| c.source_id == state.server_id) else {

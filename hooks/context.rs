@@ -1,0 +1,267 @@
+//! What every applet starts from: its configuration, its time, its journal, its servers.
+
+use std::cell::OnceCell;
+use std::io::Write;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches};
+use hookbox::config::{self, Config};
+use hookbox::db::Database;
+use hookbox::db::server::Server;
+use hookbox::db::session::Endpoint;
+use hookbox::db::State;
+use hookbox::error::{Error, Kind, Result};
+use hookbox::journal::Journal;
+use hookbox::procedure::demote::Demotion;
+use hookbox::run::{Entry, Mark, Mode, Outcome, Run};
+use hookbox::secret::Login;
+use hookbox::time::Deadline;
+use hookbox::turn::{Meeting, Wished};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// What every applet starts from.
+pub struct Context {
+    /// What it is called.
+    pub applet: String,
+    /// The instance's configuration.
+    pub config: Config,
+    /// Whether deeds are done or only named.
+    pub mode: Mode,
+    /// The end of this invocation.
+    pub deadline: Deadline,
+    instance: Option<String>,
+    server: OnceCell<Server>,
+    peers: OnceCell<Vec<Asked>>,
+}
+
+/// A peer and what it said of itself, or why it said nothing.
+pub type Asked = (Server, Result<State>);
+
+/// The arguments that every applet takes.
+pub fn arguments() -> [Arg; 2] {
+    [
+        Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("configuration [default: $HOOKBOX_CONFIG, else /etc/hookbox/hookbox.toml]"),
+        Arg::new("instance")
+            .long("instance")
+            .value_name("NAME")
+            .help("which [instance.NAME] of the configuration"),
+    ]
+}
+
+/// The argument of every applet that changes anything.
+pub fn dry_run() -> Arg {
+    Arg::new("dry-run")
+        .long("dry-run")
+        .action(ArgAction::SetTrue)
+        .help("ask everything, change nothing, say what would be done")
+}
+
+/// Reads the configuration that `matches` names.
+pub fn load(matches: &ArgMatches) -> Result<Config> {
+    let path = matches.get_one::<PathBuf>("config").map(PathBuf::as_path);
+    let instance = matches.get_one::<String>("instance").map(String::as_str);
+    config::load(path, instance)
+}
+
+impl Context {
+    /// Reads the configuration; the invocation ends `limit` of it from now.
+    ///
+    /// # Errors
+    /// [`Kind::Config`].
+    pub fn new(
+        applet: &str,
+        matches: &ArgMatches,
+        limit: impl FnOnce(&Config) -> Duration,
+    ) -> Result<Context> {
+        let config = load(matches)?;
+        let dry = matches.try_get_one::<bool>("dry-run").ok().flatten() == Some(&true);
+        Ok(Context {
+            applet: applet.to_owned(),
+            mode: if dry { Mode::Dry } else { Mode::Real },
+            deadline: Deadline::after(limit(&config)),
+            instance: matches.get_one::<String>("instance").cloned(),
+            config,
+            server: OnceCell::new(),
+            peers: OnceCell::new(),
+        })
+    }
+
+    /// From now on SIGTERM and SIGINT end the run at its next step, after undo; so does a younger
+    /// process that wants the opposite of `wished`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn give_way_to(&self, newer: Option<(Meeting, Wished)>) -> Result<()> {
+        let refused = |errno| Error::new(Kind::Bug, "watch for signals").because(errno);
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGTERM);
+        signals.add(Signal::SIGINT);
+        signals.thread_block().map_err(refused)?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let fd = SignalFd::with_flags(&signals, flags).map_err(refused)?;
+        self.deadline.watched_by(Rc::new(move || {
+            if let Ok(Some(signal)) = fd.read_signal() {
+                let name = Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
+                return Err(Error::new(Kind::Overtaken, format!("{name} arrived")));
+            }
+            match &newer {
+                Some((meeting, wished)) => meeting.still_wanted(wished),
+                None => Ok(()),
+            }
+        }));
+        Ok(())
+    }
+
+    /// The server on this host.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when its password cannot be had.
+    pub fn server(&self) -> Result<&Server> {
+        let login = Login::local(&self.config.mysql)?;
+        let endpoint = local_endpoint(&self.config);
+        Ok(self
+            .server
+            .get_or_init(|| Server::new(endpoint, login, self.deadline.clone())))
+    }
+
+    /// The peers, all asked at the same time for at most `[promote] peer_limit`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when a password cannot be had.
+    pub fn peers(&self) -> Result<&[Asked]> {
+        let local = Login::local(&self.config.mysql)?;
+        let mut places = Vec::new();
+        for peer in &self.config.peer {
+            let endpoint = Endpoint::Tcp(peer.host.clone(), peer.port);
+            places.push((endpoint, Login::on_peer(peer, &local)?));
+        }
+        Ok(self.peers.get_or_init(|| self.ask_peers(places)))
+    }
+
+    fn ask_peers(&self, places: Vec<(Endpoint, Login)>) -> Vec<Asked> {
+        let promote = &self.config.promote;
+        let states: Vec<Result<State>> = std::thread::scope(|scope| {
+            let ask = |(endpoint, login): &(Endpoint, Login)| {
+                let (endpoint, login) = (endpoint.clone(), login.clone());
+                let limit = promote.peer_limit;
+                scope.spawn(move || Server::new(endpoint, login, Deadline::after(limit)).state())
+            };
+            let asked: Vec<_> = places.iter().map(ask).collect();
+            let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
+            let answer = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join();
+            asked
+                .into_iter()
+                .map(|thread| answer(thread).unwrap_or_else(lost))
+                .collect()
+        });
+        let limit = self.config.demote.limit + promote.receive_limit;
+        let bound = self.deadline.at_most(limit);
+        places
+            .into_iter()
+            .map(|(endpoint, login)| Server::new(endpoint, login, bound.clone()))
+            .zip(states)
+            .collect()
+    }
+
+    /// How a server is closed for writes.
+    pub fn demotion(&self) -> Demotion<'_> {
+        let demote = &self.config.demote;
+        Demotion {
+            // A quarter of the time is for those who are writing, the rest for what must be done.
+            grace: demote.grace.min(self.deadline.left() / 4),
+            spare: &demote.spare_users,
+            resume: false,
+        }
+    }
+
+    /// Carries out `procedure`, telling log and journal.
+    pub fn run<'a>(&'a self, procedure: impl FnOnce(&mut Run<'a>) -> Result<()>) -> Outcome {
+        let journal = self.journal();
+        journal.begin();
+        let outcome = {
+            let journal = &journal;
+            let observe = move |entry: &Entry| {
+                journal.step(entry);
+                log_entry(entry);
+            };
+            self.carry_out(observe, procedure)
+        };
+        journal.end(&outcome);
+        log_outcome(&outcome);
+        outcome
+    }
+
+    fn carry_out<'a>(
+        &'a self,
+        observe: impl Fn(&Entry) + 'a,
+        procedure: impl FnOnce(&mut Run<'a>) -> Result<()>,
+    ) -> Outcome {
+        Run::new(self.deadline.clone(), self.mode, observe).carry_out(procedure)
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::open(
+            &self.config.paths.journal,
+            &self.applet,
+            self.instance.as_deref(),
+        )
+    }
+}
+
+/// Where the server on this host listens.
+pub fn local_endpoint(config: &Config) -> Endpoint {
+    match &config.mysql.host {
+        Some(host) => Endpoint::Tcp(host.clone(), config.mysql.port),
+        None => Endpoint::Socket(config.mysql.socket.clone()),
+    }
+}
+
+/// Prints a line on standard output; a reader that has gone does not matter.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Logs a failure and what to do about it.
+pub fn complain(error: &Error) {
+    log::error!("{}", error.chain());
+    if let Some(advice) = error.advice() {
+        log::error!("try: {advice}");
+    }
+}
+
+fn log_entry(entry: &Entry) {
+    let word = match entry.mark {
+        Mark::Started => return,
+        Mark::Done => "done",
+        Mark::AlreadySo => "was so",
+        Mark::WouldDo => "would do",
+        Mark::Failed => "FAILED",
+        Mark::Undone => "undone",
+        Mark::NotUndone => "NOT UNDONE",
+        Mark::Note => "note",
+    };
+    let at = entry.at.as_secs_f64();
+    let note = match &entry.note {
+        Some(note) => format!("  ({note})"),
+        None => String::new(),
+    };
+    log::info!("{at:7.3}s  {word:10}  {}{note}", entry.step);
+}
+
+fn log_outcome(outcome: &Outcome) {
+    if let Some(error) = outcome.error() {
+        complain(error);
+    }
+    if let Outcome::Partial { left, .. } = outcome {
+        for stands in left {
+            log::error!("stands: {stands}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `fence`: close writes here, also on a server that does not answer yet.
+//!
+//! A failing check starts this, detached. A server that was stopped in its tracks or restarts
+//! after a crash is writable again the moment it answers; keepalived notices a second later. So
+//! the question that closes it waits at its door.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command as Process, ExitCode, Stdio};
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command};
+use hookbox::db::Database;
+use hookbox::error::{Error, Kind, Result};
+use hookbox::maintenance;
+use hookbox::procedure::demote::demote;
+use hookbox::run::{Mode, Outcome};
+use hookbox::turn::{Meeting, Wish, Wished};
+
+use crate::context::{self, Context, complain};
+use crate::contract::{self, Caller};
+
+/// How long to wait at the door. A check that still fails then starts the next one.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// `fence`
+pub fn command() -> Command {
+    Command::new("fence")
+        .args(context::arguments())
+        .arg(context::dry_run())
+        .arg(
+            Arg::new("because")
+                .long("because")
+                .value_name("TEXT")
+                .help("what the journal is to say"),
+        )
+        .after_help("Close writes on this host by hand:\n    hookbox fence --because 'replacing the disk'")
+}
+
+/// `fence`
+pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
+    match fence(name, matches) {
+        Ok(outcome) => contract::exit(Caller::Person, &outcome),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(contract::failure(Caller::Person, &error))
+        }
+    }
+}
+
+fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
+    let wished = Wished::now(Wish::Standby);
+    let context = Context::new(name, matches, |_| LIMIT)?;
+    let because = matches.get_one::<String>("because");
+    let meeting = Meeting::at(&context.config.paths.run)?;
+    let dry = context.mode == Mode::Dry;
+    // One at the door is enough.
+    let door = match dry {
+        false => meeting.try_turn("fence")?,
+        true => None,
+    };
+    if !dry && door.is_none() {
+        return Ok(Outcome::Done);
+    }
+    context.give_way_to(match dry {
+        false => Some((meeting.clone(), wished.clone())),
+        true => None,
+    })?;
+    Ok(context.run(|run| {
+        if let Some(because) = because {
+            run.note(because);
+        }
+        if maintenance::until(&context.config.paths).is_some() {
+            run.note("maintenance: nothing is done");
+            return Ok(());
+        }
+        let db = context.server()?;
+        if !dry {
+            meeting.announce(&wished)?;
+        }
+        run.wait(&format!("{} answers", db.name()), LIMIT, || {
+            match db.state() {
+                Ok(_) => Ok(None),
+                // The server said no: it will not say otherwise by being asked again.
+                Err(error) if error.server_code().is_some() => Err(error),
+                Err(error) if error.kind() == Kind::Overtaken => Err(error),
+                Err(error) => Ok(Some(error.chain())),
+            }
+        })?;
+        let turn = match dry {
+            false => Some(meeting.take_turn(name, run.deadline())?),
+            true => None,
+        };
+        let result = demote(run, db, context.demotion());
+        if let Some(turn) = turn {
+            turn.finish();
+        }
+        result
+    }))
+}
+
+/// Starts `fence` for the same configuration as `matches`, detached from this process.
+///
+/// # Errors
+/// When the program cannot be started.
+pub fn start(matches: &ArgMatches, because: &str) -> Result<()> {
+    let mut fence = Process::new("/proc/self/exe");
+    fence.arg0("hookbox").args(["fence", "--because", because]);
+    if let Some(path) = matches.get_one::<std::path::PathBuf>("config") {
+        fence.arg("--config").arg(path);
+    }
+    if let Some(instance) = matches.get_one::<String>("instance") {
+        fence.args(["--instance", instance]);
+    }
+    // Keepalived ends a check's whole process group.
+    fence
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    fence
+        .spawn()
+        .map(drop)
+        .map_err(|error| Error::new(Kind::Bug, "start hookbox fence").because(error))
+}

@@ -1,0 +1,221 @@
+//! keepalived's notify scripts: what it has decided this host is to be.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command};
+use hookbox::config::Config;
+use hookbox::error::{Error, Kind, Result};
+use hookbox::link::{Host, Link, Vip};
+use hookbox::maintenance;
+use hookbox::procedure::demote::{Demotion, demote};
+use hookbox::procedure::promote::{Peer, Promotion, promote};
+use hookbox::run::{Mode, Outcome, Run};
+use hookbox::turn::{Meeting, Turn, Wish, Wished};
+
+use crate::context::{self, Context, complain};
+use crate::contract::{self, Caller};
+
+/// What a promotion takes besides waiting for the applier: a few round trips and, at worst, a
+/// peer whose writers must be ended first.
+const BESIDES_APPLYING: Duration = Duration::from_secs(30);
+
+/// What keepalived says has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Master,
+    Backup,
+    Fault,
+    Stop,
+}
+
+impl Event {
+    fn wish(self) -> Wish {
+        match self {
+            Event::Master => Wish::Primary,
+            Event::Backup | Event::Fault | Event::Stop => Wish::Standby,
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Event> {
+        match word {
+            "MASTER" | "notify_master" => Some(Event::Master),
+            "BACKUP" | "notify_backup" => Some(Event::Backup),
+            "FAULT" | "notify_fault" | "DELETED" => Some(Event::Fault),
+            "STOP" | "notify_stop" => Some(Event::Stop),
+            _ => None,
+        }
+    }
+}
+
+/// `notify_master`
+pub fn master() -> Command {
+    command("notify_master")
+}
+
+/// `notify_backup`
+pub fn backup() -> Command {
+    command("notify_backup")
+}
+
+/// `notify_fault`
+pub fn fault() -> Command {
+    command("notify_fault")
+}
+
+/// `notify_stop`
+pub fn stop() -> Command {
+    command("notify_stop")
+}
+
+/// `notify`, which takes keepalived's four words after its own arguments.
+pub fn any() -> Command {
+    command("notify")
+}
+
+fn command(name: &'static str) -> Command {
+    let line = match name {
+        "notify" => "notify \"/usr/sbin/hookbox notify\"".to_owned(),
+        _ => format!("{name} \"/usr/sbin/hookbox {name}\""),
+    };
+    let by_hand = match name {
+        "notify" => "hookbox notify --dry-run INSTANCE mysql MASTER 100".to_owned(),
+        _ => format!("hookbox {name} --dry-run"),
+    };
+    Command::new(name)
+        .args(context::arguments())
+        .arg(context::dry_run())
+        .arg(
+            Arg::new("words")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .value_name("INSTANCE|GROUP NAME STATE PRIORITY")
+                .help("what keepalived's generic notify appends"),
+        )
+        .after_help(format!(
+            "In keepalived.conf:\n    {line}\nWhat would it do now?\n    {by_hand}"
+        ))
+}
+
+/// Runs whichever of the notify applets was called.
+pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
+    match event(matches, name) {
+        Ok(Some(event)) => finish(notify(matches, name, event)),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => finish(Err(error)),
+    }
+}
+
+fn finish(result: Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(outcome) => contract::exit(Caller::Keepalived, &outcome),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(contract::failure(Caller::Keepalived, &error))
+        }
+    }
+}
+
+/// What has happened; `None` for events that call for nothing here.
+fn event(matches: &ArgMatches, name: &str) -> Result<Option<Event>> {
+    if let Some(event) = Event::from_word(name) {
+        return Ok(Some(event));
+    }
+    let words: Vec<&String> = matches.get_many("words").into_iter().flatten().collect();
+    let Some(state) = words.get(2) else {
+        return Err(Error::new(Kind::Usage, "which state? no words were given")
+            .advise("hookbox notify INSTANCE mysql MASTER 100"));
+    };
+    let event = Event::from_word(state);
+    if event.is_none() {
+        log::info!("nothing to do for {state}");
+    }
+    Ok(event)
+}
+
+fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
+    let wished = Wished::now(event.wish());
+    let context = Context::new(name, matches, |config| match event {
+        Event::Master => config.promote.limit + BESIDES_APPLYING,
+        Event::Backup | Event::Fault => config.demote.limit,
+        Event::Stop => config.demote.stop_limit,
+    })?;
+    if let Some(until) = maintenance::until(&context.config.paths) {
+        let until = humantime::format_rfc3339_seconds(until);
+        return Ok(context.run(|run| {
+            run.note(format!("maintenance until {until}: nothing is done"));
+            Ok(())
+        }));
+    }
+    let meeting = Meeting::at(&context.config.paths.run)?;
+    if context.mode == Mode::Dry {
+        context.give_way_to(None)?;
+        return Ok(context.run(|run| act(run, &context, event, false)));
+    }
+    context.give_way_to(Some((meeting.clone(), wished.clone())))?;
+    let mut turn: Option<Turn> = None;
+    let outcome = context.run(|run| {
+        meeting.announce(&wished)?;
+        let mine = meeting.take_turn(name, run.deadline())?;
+        let unfinished = mine.unfinished.clone();
+        turn = Some(mine);
+        if let Some(work) = &unfinished {
+            run.note(format!("the run before was cut short: {work}"));
+        }
+        act(run, &context, event, unfinished.is_some())
+    });
+    if let Some(turn) = turn {
+        turn.finish();
+    }
+    Ok(outcome)
+}
+
+fn act<'a>(run: &mut Run<'a>, context: &'a Context, event: Event, resume: bool) -> Result<()> {
+    match event {
+        Event::Master => become_primary(run, context, resume),
+        Event::Backup | Event::Fault | Event::Stop => become_standby(run, context, resume),
+    }
+}
+
+fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> Result<()> {
+    let config = &context.config;
+    let peers: Vec<Peer> = context
+        .peers()?
+        .iter()
+        .map(|(db, state)| Peer { db, state })
+        .collect();
+    let how = Promotion {
+        limit: config.promote.limit,
+        on_lag: config.promote.on_lag,
+        on_writable_peer: config.promote.on_writable_peer,
+        receive_limit: config.promote.receive_limit,
+        forget_source: config.promote.forget_source,
+        fence: Demotion {
+            resume,
+            ..context.demotion()
+        },
+    };
+    promote(run, context.server()?, &peers, how)?;
+    announce(run, config)
+}
+
+fn become_standby<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> Result<()> {
+    let how = Demotion {
+        resume,
+        ..context.demotion()
+    };
+    demote(run, context.server()?, how)
+}
+
+/// Keepalived announced the address when it added it, which was before this server could take
+/// writes; a neighbour that missed that learns it now.
+fn announce(run: &mut Run<'_>, config: &Config) -> Result<()> {
+    let host = Host::new(run.deadline().clone());
+    for text in &config.vip {
+        let vip: Vip = text.parse()?;
+        if host.has(&vip)? {
+            run.act(&format!("announce {vip}"), || host.announce(&vip))?;
+        }
+    }
+    Ok(())
+}
