@@ -6,7 +6,11 @@
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod files;
+pub mod option_file;
 pub mod run;
+#[cfg(test)]
+mod scratch;
 pub mod secret;
 pub mod time;
 pub mod verdict;
