@@ -3,16 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::verdict::Class;
+
+mod duration;
+mod excerpt;
+mod load;
+mod sense;
+
+pub use load::{instances, load};
 
 /// Where the configuration is looked for when neither `--config` nor `HOOKBOX_CONFIG` says so.
 pub const DEFAULT_PATH: &str = "/etc/hookbox/hookbox.toml";
 
 /// Everything that can be configured for one MySQL instance.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
 pub struct Config {
     /// The server on this host.
     pub mysql: Mysql,
@@ -32,8 +39,8 @@ pub struct Config {
 }
 
 /// `[mysql]`: how to reach the server on this host.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
 pub struct Mysql {
     /// Unix socket; used unless `host` is set.
     pub socket: PathBuf,
@@ -55,8 +62,8 @@ pub struct Mysql {
 }
 
 /// `[[peer]]`: another server that may be primary.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields)]
 pub struct Peer {
     /// TCP address of the server itself, never a VIP.
     pub host: String,
@@ -74,15 +81,15 @@ pub struct Peer {
 }
 
 /// `[check]`: what `check_mysql` asks and what counts as failed.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
 pub struct Check {
     /// From start to exit. Below keepalived's shortest `timeout`, 1 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub deadline: Duration,
     /// How long to wait before a server found down is asked a second time; 0 for never. Takes the
     /// place of keepalived's `fall`, which costs a whole `interval`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub confirm: Duration,
     /// Classes that exit 0, with a warning.
     pub pass_on: Vec<Class>,
@@ -90,7 +97,7 @@ pub struct Check {
     /// `arp:10.0.0.1%eth0`.
     pub witness: Vec<String>,
     /// How long the witnesses may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub witness_limit: Duration,
     /// A failing check closes writes itself, detached: keepalived lets the peer take the VIP
     /// before it starts `notify_fault`.
@@ -98,17 +105,17 @@ pub struct Check {
     /// A server that is read-only while this host holds one of `vip` fails with `read_only`.
     pub writable_with_vip: bool,
     /// How long after the VIP came the server may still be read-only: the time a promotion takes.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub promotion_grace: Duration,
     /// Most seconds a replica may lag, 0 for any.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub max_lag: Duration,
     /// A replica with a stopped thread fails with `replica`.
     pub replica_threads: bool,
     /// Table for a heartbeat write, as `schema.table`; empty for none.
     pub write_table: String,
     /// How long that write may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub write_limit: Duration,
     /// Directory whose file system must have space, usually the data directory; empty for none.
     pub disk_path: PathBuf,
@@ -117,7 +124,7 @@ pub struct Check {
 }
 
 /// What to do when this server has not applied everything within `limit`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnLag {
     /// Stay a replica.
@@ -127,7 +134,7 @@ pub enum OnLag {
 }
 
 /// What to do when a peer still takes writes.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnWritablePeer {
     /// Close its writes, then go on.
@@ -137,21 +144,21 @@ pub enum OnWritablePeer {
 }
 
 /// `[promote]`: how a replica becomes the primary.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
 pub struct Promote {
     /// How long applying what was received may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub limit: Duration,
     /// What to do when that is not enough, or when the applier stopped with an error.
     pub on_lag: OnLag,
     /// What to do when a peer still takes writes.
     pub on_writable_peer: OnWritablePeer,
     /// How long a peer may take to answer; one that does not counts as gone, on record.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub peer_limit: Duration,
     /// How long to go on receiving from a peer that answers and no longer takes writes.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub receive_limit: Duration,
     /// Whether the new primary forgets whom it replicated from. `false` for two primaries in a
     /// circle: then it goes on replicating from the other.
@@ -159,25 +166,25 @@ pub struct Promote {
 }
 
 /// `[demote]`: how a server stops taking writes.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
 pub struct Demote {
     /// The whole of it, on `notify_backup` and `notify_fault`.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub limit: Duration,
     /// The whole of it on `notify_stop`: keepalived kills that after 1 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub stop_limit: Duration,
     /// How long running statements may hold up read_only before their sessions are ended.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub grace: Duration,
     /// Accounts whose sessions are never ended, besides replication and the server's own.
     pub spare_users: Vec<String>,
 }
 
 /// `[paths]`: where state and records are kept.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
 pub struct Paths {
     /// Locks, the newest wish, the last verdict: gone after a reboot.
     pub run: PathBuf,

@@ -6,8 +6,12 @@
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod files;
+pub mod option_file;
 pub mod procedure;
 pub mod run;
+#[cfg(test)]
+mod scratch;
 pub mod secret;
 pub mod time;
 pub mod turn;

@@ -1,6 +1,16 @@
 //! Accounts and passwords: where they come from, and that they go nowhere else.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::config::{Mysql, Peer};
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::option_file::ClientSection;
+
+/// The account where none is named.
+const DEFAULT_USER: &str = "hookbox";
 
 /// A password that does not print.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -31,4 +41,267 @@ pub struct Login {
     pub user: String,
     /// Empty for accounts that the unix socket identifies.
     pub password: Password,
+}
+
+impl Login {
+    /// The account on this host's server; `hookbox` without password where nothing is said.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when a named file or variable cannot be read, is empty, or is readable by
+    /// others, or when there are two passwords.
+    pub fn local(mysql: &Mysql) -> Result<Login> {
+        let source = Source {
+            defaults_file: mysql.defaults_file.as_deref(),
+            password_file: mysql.password_file.as_deref(),
+            password_env: mysql.password_env.as_deref(),
+        };
+        let (user, password) = source.read()?;
+        Ok(Login {
+            user: mysql
+                .user
+                .clone()
+                .or(user)
+                .unwrap_or_else(|| DEFAULT_USER.to_owned()),
+            password: password.unwrap_or_default(),
+        })
+    }
+
+    /// The account on a peer: what `[[peer]]` does not say is as on this host.
+    ///
+    /// # Errors
+    /// As [`Login::local`].
+    pub fn on_peer(peer: &Peer, local: &Login) -> Result<Login> {
+        let source = Source {
+            defaults_file: peer.defaults_file.as_deref(),
+            password_file: peer.password_file.as_deref(),
+            password_env: peer.password_env.as_deref(),
+        };
+        let (user, password) = source.read()?;
+        Ok(Login {
+            user: peer
+                .user
+                .clone()
+                .or(user)
+                .unwrap_or_else(|| local.user.clone()),
+            password: password.unwrap_or_else(|| local.password.clone()),
+        })
+    }
+}
+
+/// Where a login is written down.
+struct Source<'a> {
+    defaults_file: Option<&'a Path>,
+    password_file: Option<&'a Path>,
+    password_env: Option<&'a str>,
+}
+
+impl Source<'_> {
+    /// User and password, as far as they are there.
+    fn read(&self) -> Result<(Option<String>, Option<Password>)> {
+        let client = match self.defaults_file {
+            Some(path) => ClientSection::read(path)?,
+            None => ClientSection::default(),
+        };
+        let elsewhere = match (self.password_file, self.password_env) {
+            (Some(path), _) => Some(from_file(path)?),
+            (None, Some(name)) => Some(from_env(name)?),
+            (None, None) => None,
+        };
+        if client.password.is_some() && elsewhere.is_some() {
+            let what = "there is a password in `defaults_file` and another one beside it";
+            return Err(Error::new(Kind::Config, what).advise(
+                "take one away: `password_file`, `password_env`, or the line in [client]",
+            ));
+        }
+        Ok((client.user, client.password.or(elsewhere)))
+    }
+}
+
+fn from_file(path: &Path) -> Result<Password> {
+    let fail = |error| Error::new(Kind::Config, path.display().to_string()).because(error);
+    let file = files::open(path).map_err(fail)?;
+    require_private(path, file.metadata().map_err(fail)?.mode())?;
+    let text = files::read_rest(file).map_err(fail)?;
+    match text.lines().next().unwrap_or_default() {
+        "" => Err(Error::new(
+            Kind::Config,
+            format!("{}: no password on the first line", path.display()),
+        )),
+        password => Ok(Password::new(password)),
+    }
+}
+
+/// Neither the name nor the value is repeated: people put the password itself into the config.
+fn from_env(name: &str) -> Result<Password> {
+    match std::env::var(name) {
+        Ok(password) if !password.is_empty() => Ok(Password::new(password)),
+        _ => Err(Error::new(
+            Kind::Config,
+            "the variable that `password_env` names is not set",
+        )
+        .advise("set it where keepalived is started: systemctl edit keepalived, EnvironmentFile=")),
+    }
+}
+
+/// Refuses a file with a password that others than its owner can read or write.
+///
+/// # Errors
+/// [`Kind::Config`] with the command that closes it.
+pub fn require_private(path: &Path, mode: u32) -> Result<()> {
+    if mode & 0o066 == 0 {
+        return Ok(());
+    }
+    let what = format!(
+        "{}: mode {:04o} opens it to others",
+        path.display(),
+        mode & 0o7777
+    );
+    Err(Error::new(Kind::Config, what).advise(format!("chmod 600 {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    fn private(dir: &Scratch, name: &str, text: &str) -> PathBuf {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    fn peer(config: &str) -> Peer {
+        toml::from_str(&format!("host = 'db2'\n{config}")).unwrap()
+    }
+
+    #[test]
+    fn nothing_configured_is_the_default_user_with_an_empty_password() {
+        let login = Login::local(&Mysql::default()).unwrap();
+        assert_eq!(login.user, "hookbox");
+        assert_eq!(login.password.reveal(), "");
+    }
+
+    #[test]
+    fn a_password_prints_as_stars_wherever_it_is() {
+        let login = Login {
+            user: "u".to_owned(),
+            password: Password::new("s3cret"),
+        };
+        assert!(!format!("{login:?} {:?}", Some(&login)).contains("s3cret"));
+    }
+
+    #[test]
+    fn a_password_file_is_its_first_line() {
+        let dir = Scratch::new();
+        for text in ["pass word ", "pass word \n", "pass word \r\nmore\n"] {
+            let mysql = Mysql {
+                password_file: Some(private(&dir, "p", text)),
+                ..Mysql::default()
+            };
+            assert_eq!(
+                Login::local(&mysql).unwrap().password.reveal(),
+                "pass word "
+            );
+        }
+        let mysql = Mysql {
+            password_file: Some(private(&dir, "p", "\nx")),
+            ..Mysql::default()
+        };
+        assert_eq!(Login::local(&mysql).unwrap_err().kind(), Kind::Config);
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused_with_the_chmod_to_type() {
+        let dir = Scratch::new();
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o644] {
+            let path = private(&dir, "p", "[client]\npassword=s3cret\n");
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            for mysql in [
+                Mysql {
+                    password_file: Some(path.clone()),
+                    ..Mysql::default()
+                },
+                Mysql {
+                    defaults_file: Some(path.clone()),
+                    ..Mysql::default()
+                },
+            ] {
+                let error = Login::local(&mysql).unwrap_err();
+                assert_eq!(error.kind(), Kind::Config);
+                assert_eq!(
+                    error.advice(),
+                    Some(format!("chmod 600 {}", path.display()).as_str())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_file_without_password_may_be_read_but_not_written_by_others() {
+        let dir = Scratch::new();
+        let path = private(&dir, "my.cnf", "[client]\nuser=u\n");
+        let mysql = Mysql {
+            defaults_file: Some(path.clone()),
+            ..Mysql::default()
+        };
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(Login::local(&mysql).unwrap().user, "u");
+        fs::set_permissions(&path, Permissions::from_mode(0o646)).unwrap();
+        Login::local(&mysql).unwrap_err();
+    }
+
+    #[test]
+    fn two_passwords_are_one_too_many() {
+        let dir = Scratch::new();
+        let mysql = Mysql {
+            defaults_file: Some(private(&dir, "my.cnf", "[client]\nuser=u\npassword=a\n")),
+            password_file: Some(private(&dir, "p", "b\n")),
+            ..Mysql::default()
+        };
+        assert_eq!(Login::local(&mysql).unwrap_err().kind(), Kind::Config);
+        let without = private(&dir, "my2.cnf", "[client]\nuser=u\n");
+        let login = Login::local(&Mysql {
+            defaults_file: Some(without),
+            ..mysql
+        })
+        .unwrap();
+        assert_eq!((login.user.as_str(), login.password.reveal()), ("u", "b"));
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_an_error_that_does_not_name_it() {
+        let mysql = Mysql {
+            password_env: Some("HOOKBOX_S3CRET".to_owned()),
+            ..Mysql::default()
+        };
+        let error = Login::local(&mysql).unwrap_err();
+        assert!(!error.chain().contains("S3CRET"));
+        // Cargo sets this one for tests.
+        let mysql = Mysql {
+            password_env: Some("CARGO_PKG_NAME".to_owned()),
+            ..Mysql::default()
+        };
+        assert_eq!(Login::local(&mysql).unwrap().password.reveal(), "hookbox");
+    }
+
+    #[test]
+    fn a_peer_takes_from_this_host_what_it_does_not_say() {
+        let dir = Scratch::new();
+        let local = Login {
+            user: "u".to_owned(),
+            password: Password::new("p"),
+        };
+        assert_eq!(Login::on_peer(&peer(""), &local).unwrap(), local);
+        let login = Login::on_peer(&peer("user = 'v'"), &local).unwrap();
+        assert_eq!((login.user.as_str(), login.password.reveal()), ("v", "p"));
+        let file = private(&dir, "p", "q\n");
+        let config = format!("password_file = '{}'", file.display());
+        let login = Login::on_peer(&peer(&config), &local).unwrap();
+        assert_eq!((login.user.as_str(), login.password.reveal()), ("u", "q"));
+    }
 }

@@ -1,0 +1,189 @@
+//! Values that are each well formed and still cannot be meant.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Config, Mysql};
+
+/// Keys that cannot be meant as they are.
+pub struct Contradiction {
+    /// In dotted form; the first that is given is the one to show.
+    pub keys: Vec<String>,
+    /// What is wrong with them.
+    pub what: String,
+}
+
+/// The first contradiction in `config`.
+pub fn contradiction(config: &Config) -> Option<Contradiction> {
+    empty_or_zero(config)
+        .or_else(|| limits(config))
+        .or_else(|| password_sources(config))
+        .or_else(|| relative_paths(config))
+}
+
+fn found(keys: &[&str], what: impl Into<String>) -> Option<Contradiction> {
+    Some(Contradiction {
+        keys: keys.iter().map(|key| key.to_string()).collect(),
+        what: what.into(),
+    })
+}
+
+fn empty_or_zero(config: &Config) -> Option<Contradiction> {
+    let mut texts = vec![
+        ("mysql.host".to_owned(), config.mysql.host.as_deref()),
+        ("mysql.user".to_owned(), config.mysql.user.as_deref()),
+    ];
+    let mut ports = vec![("mysql.port".to_owned(), config.mysql.port)];
+    for (n, peer) in config.peer.iter().enumerate() {
+        texts.push((format!("peer.{n}.host"), Some(peer.host.as_str())));
+        texts.push((format!("peer.{n}.user"), peer.user.as_deref()));
+        ports.push((format!("peer.{n}.port"), peer.port));
+    }
+    let check = &config.check;
+    let limits = [
+        ("check.deadline", check.deadline),
+        ("check.witness_limit", check.witness_limit),
+        ("check.write_limit", check.write_limit),
+        ("promote.limit", config.promote.limit),
+        ("promote.peer_limit", config.promote.peer_limit),
+        ("demote.limit", config.demote.limit),
+        ("demote.stop_limit", config.demote.stop_limit),
+    ];
+    for (key, text) in texts {
+        if text.is_some_and(|text| text.trim().is_empty()) {
+            return found(&[&key], format!("`{}` is empty", last(&key)));
+        }
+    }
+    for (key, port) in ports {
+        if port == 0 {
+            return found(&[&key], "`port` cannot be 0");
+        }
+    }
+    for (key, limit) in limits {
+        if limit.is_zero() {
+            return found(&[key], format!("`{}` cannot be 0", last(key)));
+        }
+    }
+    let words: Vec<&str> = check.write_table.split('.').collect();
+    if !check.write_table.is_empty() && (words.len() != 2 || words.contains(&"")) {
+        return found(
+            &["check.write_table"],
+            "`write_table` must be `schema.table`",
+        );
+    }
+    None
+}
+
+fn limits(config: &Config) -> Option<Contradiction> {
+    let (check, demote) = (&config.check, &config.demote);
+    let show = |limit: Duration| humantime::format_duration(limit).to_string();
+    // What is asked within a limit must end before it.
+    let pairs = [
+        (
+            "check.confirm",
+            check.confirm,
+            "check.deadline",
+            check.deadline,
+        ),
+        (
+            "check.witness_limit",
+            check.witness_limit,
+            "check.deadline",
+            check.deadline,
+        ),
+        (
+            "check.write_limit",
+            check.write_limit,
+            "check.deadline",
+            check.deadline,
+        ),
+        ("demote.grace", demote.grace, "demote.limit", demote.limit),
+        (
+            "demote.grace",
+            demote.grace,
+            "demote.stop_limit",
+            demote.stop_limit,
+        ),
+    ];
+    let (part, short, whole, long) = pairs
+        .into_iter()
+        .find(|(_, part, _, whole)| part >= whole)?;
+    let what = format!(
+        "`{}` ({}) must be shorter than `{}` ({})",
+        last(part),
+        show(short),
+        last(whole),
+        show(long)
+    );
+    found(&[part, whole], what)
+}
+
+fn password_sources(config: &Config) -> Option<Contradiction> {
+    let Mysql {
+        password_file,
+        password_env,
+        ..
+    } = &config.mysql;
+    let mut logins = vec![("mysql".to_owned(), password_file, password_env)];
+    for (n, peer) in config.peer.iter().enumerate() {
+        logins.push((format!("peer.{n}"), &peer.password_file, &peer.password_env));
+    }
+    for (table, file, env) in logins {
+        let env_key = format!("{table}.password_env");
+        if let Some(name) = env {
+            // Not repeated in the message: people put the password itself here.
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if name.is_empty() || !name.chars().all(fits) {
+                return found(
+                    &[&env_key],
+                    "`password_env` must be the name of an environment variable",
+                );
+            }
+            if file.is_some() {
+                let what = "both `password_file` and `password_env` are given";
+                return found(&[&env_key], what);
+            }
+        }
+    }
+    None
+}
+
+/// keepalived starts hooks in `/`, people start them anywhere.
+fn relative_paths(config: &Config) -> Option<Contradiction> {
+    let (mysql, check, paths) = (&config.mysql, &config.check, &config.paths);
+    let mut all = vec![
+        ("mysql.socket".to_owned(), Some(&mysql.socket)),
+        (
+            "mysql.defaults_file".to_owned(),
+            mysql.defaults_file.as_ref(),
+        ),
+        (
+            "mysql.password_file".to_owned(),
+            mysql.password_file.as_ref(),
+        ),
+        (
+            "check.disk_path".to_owned(),
+            Some(&check.disk_path).filter(|path| **path != Path::new("")),
+        ),
+        ("paths.run".to_owned(), Some(&paths.run)),
+        ("paths.state".to_owned(), Some(&paths.state)),
+        ("paths.journal".to_owned(), Some(&paths.journal)),
+    ];
+    for (n, peer) in config.peer.iter().enumerate() {
+        all.push((
+            format!("peer.{n}.defaults_file"),
+            peer.defaults_file.as_ref(),
+        ));
+        all.push((
+            format!("peer.{n}.password_file"),
+            peer.password_file.as_ref(),
+        ));
+    }
+    let relative = |path: Option<&PathBuf>| path.is_some_and(|path| !path.is_absolute());
+    let (key, _) = all.into_iter().find(|(_, path)| relative(*path))?;
+    found(&[&key], format!("`{}` must begin with /", last(&key)))
+}
+
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}

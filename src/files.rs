@@ -1,0 +1,147 @@
+//! Files that others may have put there: read without ever waiting, written with a mode that
+//! does not depend on the umask, replaced whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+/// The most that is read of any file: nothing of ours comes near it, and `/dev/zero` has no end.
+const LIMIT: u64 = 1 << 20;
+
+/// Opens a regular file. A FIFO in its place would hold an ordinary open for ever.
+///
+/// # Errors
+/// What the kernel says, or that it is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
+/// Reads a regular text file.
+///
+/// # Errors
+/// As [`open`], or that it is over 1 MiB or not UTF-8.
+pub fn read(path: &Path) -> io::Result<String> {
+    read_rest(open(path)?)
+}
+
+/// Reads what is left of an open text file.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_rest(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(LIMIT + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > LIMIT {
+        true => Err(io::Error::other("larger than 1 MiB")),
+        false => Ok(text),
+    }
+}
+
+/// Makes `dir` and what is missing above it, each with exactly `mode`.
+///
+/// keepalived's umask is 0177 (its lib/utils.c): a plain mkdir would make a directory that its
+/// own script user cannot enter. Directories that are there keep their mode.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
+    if dir.is_dir() || dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if let Some(above) = dir.parent() {
+        make_dir(above, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(dir) {
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(mode)),
+        // Another run was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a file with exactly `mode` at `path`, in one step for whoever reads it.
+///
+/// keepalived takes a check that is missing for one that succeeds, so nothing is ever unlinked
+/// and written anew.
+///
+/// # Errors
+/// What the kernel says; then `path` is as it was.
+pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let beside = beside(path);
+    let result = write_new(&beside, contents, mode).and_then(|()| fs::rename(&beside, path));
+    if result.is_err() {
+        // The first error is the one worth telling.
+        let _ = fs::remove_file(&beside);
+    }
+    result?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(contents)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// A name in the same directory, since rename does not cross file systems. It begins with a dot
+/// and carries the pid: two runs do not meet, and a leftover is recognised.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_replaced_file_has_the_asked_mode_and_leaves_nothing_beside_it() {
+        let dir = Scratch::new();
+        let path = dir.path().join("f");
+        fs::write(&path, "old").unwrap();
+        replace(&path, b"new", 0o755).unwrap();
+        assert_eq!(read(&path).unwrap(), "new");
+        assert_eq!(mode(&path), 0o755);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_replacement_changes_nothing() {
+        let dir = Scratch::new();
+        let path = dir.path().join("f");
+        fs::create_dir(&path).unwrap();
+        replace(&path, b"new", 0o755).unwrap_err();
+        assert!(path.is_dir());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn opening_a_fifo_or_a_directory_fails_at_once() {
+        let dir = Scratch::new();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        open(&fifo).unwrap_err();
+        open(dir.path()).unwrap_err();
+        open(Path::new("/dev/zero")).unwrap_err();
+    }
+}

@@ -1,0 +1,503 @@
+//! What a configuration file may say, and what is said when it is wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hookbox::config::{Config, OnLag, instances, load};
+use hookbox::error::{Error, Kind};
+use hookbox::verdict::Class;
+
+/// A directory that is gone when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("hookbox-config-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    /// Writes a file that everybody may read.
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn parse(text: &str, instance: Option<&str>) -> Result<Config, Error> {
+    let dir = Scratch::new();
+    load(Some(&dir.write("hookbox.toml", text)), instance)
+}
+
+/// The message for a wrong file, with the file's directory cut off.
+fn complaint(text: &str, instance: Option<&str>) -> String {
+    let error = parse(text, instance).unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    let message = error.chain();
+    let at = message.find("hookbox.toml").unwrap();
+    message[at..].to_owned()
+}
+
+#[track_caller]
+fn complains(text: &str, expected: &[&str]) {
+    let expected = expected.join("\n");
+    assert_eq!(complaint(text, None), expected, "\nof:\n{text}");
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    assert_eq!(parse("", None).unwrap(), Config::default());
+}
+
+#[test]
+fn a_named_file_that_is_missing_is_an_error() {
+    let error = load(Some(Path::new("/nonexistent/hookbox.toml")), None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(
+        error
+            .chain()
+            .starts_with("/nonexistent/hookbox.toml: No such file")
+    );
+}
+
+#[test]
+fn a_fifo_or_a_directory_in_its_place_is_an_error_at_once() {
+    let dir = Scratch::new();
+    let fifo = dir.0.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [&fifo, &dir.0] {
+        let error = load(Some(path), None).unwrap_err();
+        assert!(
+            error.chain().ends_with("not a regular file"),
+            "{}",
+            error.chain()
+        );
+    }
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_its_line_and_the_nearest_known_one() {
+    complains(
+        "[mysql]\nport = 3308\n\n[check]\n# soon\nconfirm = \"100ms\"\ndedline = \"900ms\"\n",
+        &[
+            "hookbox.toml:7:1: unknown key `dedline` in [check]",
+            "  7 | dedline = \"900ms\"",
+            "    | ^^^^^^^ did you mean `deadline`?",
+        ],
+    );
+    complains(
+        "[chek]\n",
+        &[
+            "hookbox.toml:1:2: unknown key `chek` at the top",
+            "  1 | [chek]",
+            "    |  ^^^^ did you mean `check`?",
+        ],
+    );
+    complains(
+        "[[peer]]\nhost = \"db2\"\n[[peer]]\nhost = \"db3\"\nprot = 3308\n",
+        &[
+            "hookbox.toml:5:1: unknown key `prot` in [peer]",
+            "  5 | prot = 3308",
+            "    | ^^^^ did you mean `port`?",
+        ],
+    );
+    complains(
+        "check = { deadline = \"900ms\", xyzzy = 3 }\n",
+        &[
+            "hookbox.toml:1:31: unknown key `xyzzy` in [check]",
+            "  1 | check = { deadline = \"900ms\", xyzzy = 3 }",
+            "    |                               ^^^^^",
+        ],
+    );
+}
+
+#[test]
+fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
+    complains(
+        "[mysql]\nport = 3306\nvip = [\"10.0.0.5/24 dev eth0\"]\n",
+        &[
+            "hookbox.toml:3:1: unknown key `vip` in [mysql]",
+            "  3 | vip = [\"10.0.0.5/24 dev eth0\"]",
+            "    | ^^^ belongs above the first [table]",
+        ],
+    );
+    complains(
+        "forget_source = false\n",
+        &[
+            "hookbox.toml:1:1: unknown key `forget_source` at the top",
+            "  1 | forget_source = false",
+            "    | ^^^^^^^^^^^^^ belongs in [promote]",
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_type_or_word_is_shown_at_the_value() {
+    complains(
+        "[check]\ndeadline = 900\n",
+        &[
+            "hookbox.toml:2:12: `deadline` in [check]: invalid type: integer `900`, \
+             expected a duration such as \"900ms\" or \"1m 30s\"",
+            "  2 | deadline = 900",
+            "    |            ^^^",
+        ],
+    );
+    complains(
+        "[check]\npass_on = [\"auth\", \"conections\"]\n",
+        &[
+            "hookbox.toml:2:20: unknown word `conections` for `pass_on` in [check]",
+            "  2 | pass_on = [\"auth\", \"conections\"]",
+            "    |                    ^^^^^^^^^^^^ did you mean `connections`?",
+        ],
+    );
+    complains(
+        "[promote]\non_lag = \"wait\"\n",
+        &[
+            "hookbox.toml:2:10: unknown word `wait` for `on_lag` in [promote]",
+            "  2 | on_lag = \"wait\"",
+            "    |          ^^^^^^ known are abort, force",
+        ],
+    );
+    complains(
+        "[mysql]\nport = 65536\n",
+        &[
+            "hookbox.toml:2:8: `port` in [mysql]: invalid value: integer `65536`, expected u16",
+            "  2 | port = 65536",
+            "    |        ^^^^^",
+        ],
+    );
+    complains(
+        "check = 3\n",
+        &[
+            "hookbox.toml:1:9: `check`: invalid type: integer `3`, expected a table",
+            "  1 | check = 3",
+            "    |         ^",
+        ],
+    );
+    complains(
+        "[[peer]]\nport = 3306\n",
+        &[
+            "hookbox.toml:1:1: `host` is missing in [peer]",
+            "  1 | [[peer]]",
+            "    | ^^^^^^^^",
+        ],
+    );
+}
+
+#[test]
+fn a_duration_is_between_nothing_and_a_day() {
+    let day = parse("[check]\nmax_lag = \"1day\"\n", None).unwrap();
+    assert_eq!(day.check.max_lag, Duration::from_secs(86_400));
+    let never = parse("[check]\nconfirm = \"0s\"\n", None).unwrap();
+    assert_eq!(never.check.confirm, Duration::ZERO);
+    complains(
+        "[check]\nmax_lag = \"1day 1ms\"\n",
+        &[
+            "hookbox.toml:2:11: `max_lag` in [check]: longer than a day",
+            "  2 | max_lag = \"1day 1ms\"",
+            "    |           ^^^^^^^^^^",
+        ],
+    );
+    for bad in [
+        "-1s",
+        "900",
+        "900 ms ms",
+        "",
+        "9e9s",
+        "99999999999999999999s",
+    ] {
+        let message = complaint(&format!("[check]\nmax_lag = \"{bad}\"\n"), None);
+        assert!(
+            message.starts_with("hookbox.toml:2:11: `max_lag` in [check]: "),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn broken_toml_is_shown_where_it_breaks() {
+    complains(
+        "[check\ndeadline = \"900ms\"\n",
+        &[
+            "hookbox.toml:1:7: unclosed table, expected `]`",
+            "  1 | [check",
+            "    |       ^",
+        ],
+    );
+    complains(
+        "[check]\nfence = true\nfence = false\n",
+        &[
+            "hookbox.toml:3:1: duplicate key",
+            "  3 | fence = false",
+            "    | ^^^^^",
+        ],
+    );
+}
+
+#[test]
+fn contradictions_are_shown_at_one_of_their_keys() {
+    complains(
+        "[check]\ndeadline = \"500ms\"\nconfirm = \"500ms\"\n",
+        &[
+            "hookbox.toml:3:11: `confirm` (500ms) must be shorter than `deadline` (500ms)",
+            "  3 | confirm = \"500ms\"",
+            "    |           ^^^^^^^",
+        ],
+    );
+    // The other side of the contradiction is a default.
+    complains(
+        "[check]\ndeadline = \"150ms\"\n",
+        &[
+            "hookbox.toml:2:12: `confirm` (200ms) must be shorter than `deadline` (150ms)",
+            "  2 | deadline = \"150ms\"",
+            "    |            ^^^^^^^",
+        ],
+    );
+    complains(
+        "[[peer]]\nhost = \"db2\"\n\n[[peer]]\nhost = \" \"\n",
+        &[
+            "hookbox.toml:5:8: `host` is empty",
+            "  5 | host = \" \"",
+            "    |        ^^^",
+        ],
+    );
+    complains(
+        "[paths]\nrun = \"run\"\n",
+        &[
+            "hookbox.toml:2:7: `run` must begin with /",
+            "  2 | run = \"run\"",
+            "    |       ^^^^^",
+        ],
+    );
+    for (text, what) in [
+        ("[mysql]\nport = 0", "2:8: `port` cannot be 0"),
+        (
+            "[check]\ndeadline = \"0s\"\nconfirm=\"0s\"",
+            "2:12: `deadline` cannot be 0",
+        ),
+        (
+            "[check]\nwrite_table = \"heartbeat\"",
+            "2:15: `write_table` must be",
+        ),
+        (
+            "[check]\nwrite_table = \"a.b.c\"",
+            "2:15: `write_table` must be",
+        ),
+        (
+            "[demote]\ngrace = \"900ms\"",
+            "2:9: `grace` (900ms) must be shorter than `stop_limit`",
+        ),
+        (
+            "[mysql]\npassword_file = \"/p\"\npassword_env = \"P\"",
+            "3:16: both `password_file` and",
+        ),
+        (
+            "[mysql]\npassword_file = \"p\"",
+            "2:17: `password_file` must begin with /",
+        ),
+        ("[mysql]\nuser = \"\"", "2:8: `user` is empty"),
+    ] {
+        let message = complaint(text, None);
+        assert!(
+            message.starts_with(&format!("hookbox.toml:{what}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_password_in_the_configuration_is_never_repeated() {
+    for text in [
+        "[mysql]\npassword = \"s3cret\"\n",
+        "mysql = { password = 's3cret' }\n",
+        "[mysql]\npassword = 's3cret\n",
+        "[mysql]\npassword_env = \"s3cret!\"\n",
+        "[mysql]\npassword_env = ['s3cret']\n",
+        "[[peer]]\nhost = 'x'\npassword = 's3cret'\n",
+    ] {
+        let message = complaint(text, None);
+        assert!(!message.contains("s3cret"), "{message}");
+    }
+    complains(
+        "[mysql]\npassword = \"s3cret\"\n",
+        &[
+            "hookbox.toml:2:1: unknown key `password` in [mysql]",
+            "  2 | password = ***",
+            "    | ^ did you mean `password_env`?",
+        ],
+    );
+}
+
+const TWO: &str = r#"
+vip = ["10.0.0.5/24 dev eth0"]
+
+[mysql]
+socket = "/run/mysqld/mysqld.sock"
+user = "ha"
+password_env = "HA_PASSWORD"
+
+[check]
+deadline = "800ms"
+pass_on = ["auth"]
+
+[promote]
+on_lag = "force"
+
+[instance.orders]
+vip = ["10.0.0.6/24 dev eth0", "10.0.0.7/24 dev eth0"]
+
+[instance.orders.mysql]
+host = "127.0.0.1"
+port = 3308
+password_file = "/etc/hookbox/orders.pw"
+
+[instance.orders.check]
+pass_on = []
+
+[[instance.orders.peer]]
+host = "db2"
+port = 3308
+
+[instance.third.paths]
+run = "/run/third"
+"#;
+
+#[test]
+fn an_instance_takes_from_the_shared_tables_what_it_does_not_give() {
+    let shared = parse(TWO, None).unwrap();
+    assert_eq!(shared.vip.len(), 1);
+    assert_eq!(shared.peer, []);
+    assert_eq!(shared.paths, Config::default().paths);
+
+    let orders = parse(TWO, Some("orders")).unwrap();
+    assert_eq!(orders.vip.len(), 2);
+    assert_eq!(orders.mysql.port, 3308);
+    assert_eq!(orders.mysql.user.as_deref(), Some("ha"));
+    // One password source takes the place of another.
+    assert_eq!(
+        orders.mysql.password_file,
+        Some("/etc/hookbox/orders.pw".into())
+    );
+    assert_eq!(orders.mysql.password_env, None);
+    assert_eq!(orders.check.pass_on, [] as [Class; 0]);
+    assert_eq!(orders.check.deadline, Duration::from_millis(800));
+    assert_eq!(orders.promote.on_lag, OnLag::Force);
+    assert_eq!(orders.peer[0].host, "db2");
+}
+
+#[test]
+fn every_instance_has_its_own_state_unless_it_says_where() {
+    let orders = parse(TWO, Some("orders")).unwrap().paths;
+    assert_eq!(orders.run, Path::new("/run/hookbox/orders"));
+    assert_eq!(orders.state, Path::new("/var/lib/hookbox/orders"));
+    assert_eq!(orders.journal, Config::default().paths.journal);
+    let third = parse(TWO, Some("third")).unwrap().paths;
+    assert_eq!(third.run, Path::new("/run/third"));
+    assert_eq!(third.state, Path::new("/var/lib/hookbox/third"));
+}
+
+#[test]
+fn an_unknown_instance_is_told_the_known_ones() {
+    assert_eq!(
+        complaint(TWO, Some("order")),
+        "hookbox.toml: no [instance.order]: known are orders, third"
+    );
+    assert_eq!(
+        complaint("", Some("a")),
+        "hookbox.toml: no [instance.a]: none is configured"
+    );
+    let dir = Scratch::new();
+    let path = dir.write("hookbox.toml", TWO);
+    assert_eq!(instances(Some(&path)).unwrap(), ["orders", "third"]);
+}
+
+#[test]
+fn a_slip_in_an_instance_is_shown_in_its_own_lines_and_spares_the_others() {
+    let text = format!("{TWO}\n[instance.orders.promote]\nlimits = \"60s\"\n");
+    parse(&text, None).unwrap();
+    parse(&text, Some("third")).unwrap();
+    let line = text.lines().count();
+    let expected = [
+        format!("hookbox.toml:{line}:1: unknown key `limits` in [instance.orders.promote]"),
+        format!("  {line} | limits = \"60s\""),
+        "     | ^^^^^^ did you mean `limit`?".to_owned(),
+    ];
+    assert_eq!(complaint(&text, Some("orders")), expected.join("\n"));
+    // A value that is wrong only together with a shared one.
+    let text = "[check]\ndeadline = \"800ms\"\n[instance.a.check]\nconfirm = \"800ms\"\n";
+    let message = complaint(text, Some("a"));
+    assert!(
+        message.starts_with("hookbox.toml:4:11: `confirm` (800ms)"),
+        "{message}"
+    );
+    // The same key in both places: the instance's is the wrong one.
+    let text = "[check]\nfence = true\n[instance.a.check]\nfence = 1\n";
+    let message = complaint(text, Some("a"));
+    assert!(
+        message.starts_with("hookbox.toml:4:9: `fence` in [instance.a.check]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_instance_name_is_plain() {
+    for (text, instance, what) in [
+        (
+            "[instance.\"../x\".mysql]",
+            Some("../x"),
+            "1:11: the instance name `../x`",
+        ),
+        ("instance = 3", None, "1:1: `instance` must hold"),
+        ("instance.a = 3", Some("a"), "1:10: an instance must"),
+    ] {
+        let message = complaint(text, instance);
+        assert!(
+            message.starts_with(&format!("hookbox.toml:{what}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn an_option_file_says_how_to_reach_the_server_where_the_configuration_does_not() {
+    let dir = Scratch::new();
+    let client = dir.write(
+        "my.cnf",
+        "[client]\nhost=10.0.0.9\nport=3308\nsocket=/run/x.sock\n",
+    );
+    let with = |more: &str| {
+        let text = format!("[mysql]\ndefaults_file = \"{}\"\n{more}", client.display());
+        parse(&text, None).unwrap().mysql
+    };
+    let mysql = with("");
+    assert_eq!(
+        (mysql.host.as_deref(), mysql.port),
+        (Some("10.0.0.9"), 3308)
+    );
+    assert_eq!(mysql.socket, Path::new("/run/x.sock"));
+    let mysql = with("socket = \"/run/y.sock\"\nport = 3309\n");
+    assert_eq!((mysql.host, mysql.port), (None, 3309));
+    assert_eq!(mysql.socket, Path::new("/run/y.sock"));
+
+    let text = format!(
+        "[[peer]]\nhost = \"db2\"\ndefaults_file = \"{}\"\n",
+        client.display()
+    );
+    assert_eq!(parse(&text, None).unwrap().peer[0].port, 3308);
+    let text = "[mysql]\ndefaults_file = \"/nonexistent/my.cnf\"\n";
+    assert_eq!(parse(text, None).unwrap_err().kind(), Kind::Config);
+}
