@@ -6,6 +6,7 @@
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod link;
 pub mod procedure;
 pub mod run;
 pub mod secret;
