@@ -7,6 +7,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod files;
+pub mod link;
 pub mod option_file;
 pub mod procedure;
 pub mod run;

@@ -1,0 +1,208 @@
+//! Virtual addresses: what one is, and what can be done with it on a host.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::error::{Error, Kind, Result};
+use crate::run::Changed;
+
+mod announce;
+mod netlink;
+
+pub use announce::{ARP_REPEATS, NA_REPEATS, repeat};
+pub use netlink::Host;
+
+/// Longest name of a network interface, and longest address label, in bytes: the kernel's
+/// `IFNAMSIZ` of 16 counts the NUL.
+const LONGEST_NAME: usize = 15;
+
+/// A host's network, as far as virtual addresses need it.
+pub trait Link {
+    /// Every address on the host, with the interface it is on.
+    ///
+    /// # Errors
+    /// When the host does not answer.
+    fn list(&self) -> Result<Vec<Vip>>;
+
+    /// Whether `vip` is on its interface with its prefix length. Labels are not compared.
+    ///
+    /// # Errors
+    /// When the host does not answer.
+    fn has(&self, vip: &Vip) -> Result<bool>;
+
+    /// Whether `vip` could be added: its interface is there, is up and has carrier, and the
+    /// address is nowhere else on the host.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] says which of these does not hold.
+    fn ready(&self, vip: &Vip) -> Result<()>;
+
+    /// Puts `vip` on its interface and looks whether it is there.
+    ///
+    /// # Errors
+    /// As [`Link::ready`]; [`Kind::Denied`] without CAP_NET_ADMIN.
+    fn add(&self, vip: &Vip) -> Result<Changed>;
+
+    /// Takes `vip` off its interface and looks whether the host still has its address.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the address is on the host with another prefix length or on another
+    /// interface: the host would go on answering for it. [`Kind::Denied`] without CAP_NET_ADMIN.
+    fn del(&self, vip: &Vip) -> Result<Changed>;
+
+    /// Tells the neighbours that `vip` is here, once at once and then again without holding the
+    /// caller.
+    ///
+    /// # Errors
+    /// When the first announcement cannot be sent; [`Kind::Denied`] without CAP_NET_RAW.
+    fn announce(&self, vip: &Vip) -> Result<Changed>;
+}
+
+/// A virtual address on an interface: `10.0.0.100/24 dev eth0 label eth0:vip`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+    /// Name of the interface.
+    pub link: String,
+    /// What old `ifconfig` shows as the interface's name. IPv4 only.
+    pub label: Option<String>,
+}
+
+impl FromStr for Vip {
+    type Err = Error;
+
+    /// Reads `ADDR/PREFIX dev IF [label LABEL]`.
+    fn from_str(text: &str) -> Result<Self> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (address, link, label) = match words[..] {
+            [address, "dev", link] => (address, link, None),
+            [address, "dev", link, "label", label] => (address, link, Some(label)),
+            _ => {
+                let what = "it should read `ADDR/PREFIX dev IF`, optionally with `label LABEL`";
+                return Err(bad(text, what));
+            }
+        };
+        let (address, prefix) = read_address(address).map_err(|what| bad(text, &what))?;
+        if let Some(what) = fault_of_name(link) {
+            return Err(bad(text, &format!("interface name `{link}` {what}")));
+        }
+        if let Some(label) = label {
+            if address.is_ipv6() {
+                return Err(bad(text, "an IPv6 address has no label"));
+            }
+            if label.len() > LONGEST_NAME {
+                let what = format!("label `{label}` is longer than {LONGEST_NAME} bytes");
+                return Err(bad(text, &what));
+            }
+        }
+        Ok(Vip {
+            address,
+            prefix,
+            link: link.to_owned(),
+            label: label.map(str::to_owned),
+        })
+    }
+}
+
+fn read_address(text: &str) -> std::result::Result<(IpAddr, u8), String> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return Err(format!("`{text}` has no prefix length, as in `{text}/24`"));
+    };
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| format!("`{address}` is not an IP address"))?;
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Err(format!("{address} cannot be a virtual address"));
+    }
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    match prefix.parse() {
+        Ok(prefix) if (1..=longest).contains(&prefix) => Ok((address, prefix)),
+        _ => Err(format!("prefix length `{prefix}` is not 1 to {longest}")),
+    }
+}
+
+/// What is wrong with an interface's name, by the kernel's own rule (`dev_valid_name`).
+pub(crate) fn fault_of_name(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("is empty"),
+        "." | ".." => Some("is not a name"),
+        _ if name.len() > LONGEST_NAME => Some("is longer than 15 bytes"),
+        _ if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) => {
+            Some("contains a slash, a colon or a space")
+        }
+        _ => None,
+    }
+}
+
+fn bad(text: &str, what: &str) -> Error {
+    Error::new(Kind::Config, format!("virtual address `{text}`"))
+        .because(what)
+        .advise("write it like `10.0.0.100/24 dev eth0`")
+}
+
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} dev {}", self.address, self.prefix, self.link)?;
+        match &self.label {
+            Some(label) => write!(f, " label {label}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vip_reads_back_as_it_was_written() {
+        for text in [
+            "10.0.0.100/24 dev eth0",
+            "10.0.0.100/32 dev bond0.100 label bond0.100:vip",
+            "fd00::100/64 dev eth0",
+        ] {
+            assert_eq!(text.parse::<Vip>().unwrap().to_string(), text);
+        }
+        let spaced: Vip = "  fd00:0:0::0100/64   dev eth0 ".parse().unwrap();
+        assert_eq!(spaced.to_string(), "fd00::100/64 dev eth0");
+    }
+
+    #[test]
+    fn bad_input_gets_one_line_that_names_the_fault() {
+        for (text, fault) in [
+            ("", "it should read"),
+            ("10.0.0.100/24", "it should read"),
+            ("10.0.0.100/24 eth0", "it should read"),
+            ("10.0.0.100/24 dev eth0 label", "it should read"),
+            ("10.0.0.100 dev eth0", "no prefix length"),
+            ("10.0.0.100/33 dev eth0", "`33` is not 1 to 32"),
+            ("10.0.0.100/0 dev eth0", "`0` is not 1 to 32"),
+            ("10.0.0.100/-1 dev eth0", "`-1` is not 1 to 32"),
+            ("10.0.0.100/24/8 dev eth0", "`24/8` is not 1 to 32"),
+            ("fd00::1/129 dev eth0", "`129` is not 1 to 128"),
+            ("10.0.0.256/24 dev eth0", "not an IP address"),
+            ("db1/24 dev eth0", "not an IP address"),
+            ("0.0.0.0/24 dev eth0", "cannot be a virtual address"),
+            ("224.0.0.18/24 dev eth0", "cannot be a virtual address"),
+            ("::1/128 dev eth0", "cannot be a virtual address"),
+            ("10.0.0.100/24 dev eth0:1", "contains a slash, a colon"),
+            ("10.0.0.100/24 dev ..", "is not a name"),
+            ("10.0.0.100/24 dev abcdefghijklmnop", "longer than 15 bytes"),
+            (
+                "10.0.0.1/24 dev eth0 label eth0:0123456789a",
+                "longer than 15 bytes",
+            ),
+            ("fd00::1/64 dev eth0 label eth0:1", "has no label"),
+        ] {
+            let error = text.parse::<Vip>().unwrap_err();
+            assert_eq!(error.kind(), Kind::Config);
+            let line = error.chain();
+            assert!(line.contains(fault), "{text}: {line}");
+            assert!(!line.contains('\n'));
+        }
+    }
+}
