@@ -33,6 +33,12 @@ pub fn command() -> Command {
                 .value_name("TEXT")
                 .help("what the journal is to say"),
         )
+        .arg(
+            Arg::new("note-only")
+                .long("note-only")
+                .action(clap::ArgAction::SetTrue)
+                .hide(true),
+        )
         .after_help("Close writes on this host by hand:\n    hookbox fence --because 'replacing the disk'")
 }
 
@@ -51,6 +57,12 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     let wished = Wished::now(Wish::Standby);
     let context = Context::new(name, matches, |_| LIMIT)?;
     let because = matches.get_one::<String>("because");
+    if matches.get_flag("note-only") {
+        return Ok(context.run(|run| {
+            run.note(because.map_or("", String::as_str));
+            Ok(())
+        }));
+    }
     let meeting = Meeting::at(&context.config.paths.run)?;
     let dry = context.mode == Mode::Dry;
     // One at the door is enough.
@@ -98,13 +110,17 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     }))
 }
 
-/// Starts `fence` for the same configuration as `matches`, detached from this process.
+/// Starts `fence` for the same configuration as `matches`, detached from this process; with
+/// `note_only` it closes nothing and only writes down why it was started.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub fn start(matches: &ArgMatches, because: &str) -> Result<()> {
+pub fn start(matches: &ArgMatches, because: &str, note_only: bool) -> Result<()> {
     let mut fence = Process::new("/proc/self/exe");
     fence.arg0("hookbox").args(["fence", "--because", because]);
+    if note_only {
+        fence.arg("--note-only");
+    }
     if let Some(path) = matches.get_one::<std::path::PathBuf>("config") {
         fence.arg("--config").arg(path);
     }

@@ -104,9 +104,10 @@ pub struct Check {
     pub fence: bool,
     /// A server that is read-only while this host holds one of `vip` fails with `read_only`.
     pub writable_with_vip: bool,
-    /// How long after the VIP came the server may still be read-only: the time a promotion takes.
+    /// How long that may last with no promotion at work: between the VIP's coming and the start of
+    /// `notify_master` there is a moment without one.
     #[serde(with = "duration")]
-    pub promotion_grace: Duration,
+    pub read_only_grace: Duration,
     /// Most seconds a replica may lag, 0 for any.
     #[serde(with = "duration")]
     pub max_lag: Duration,
@@ -223,7 +224,7 @@ impl Default for Check {
             witness_limit: Duration::from_millis(400),
             fence: true,
             writable_with_vip: true,
-            promotion_grace: Duration::from_secs(90),
+            read_only_grace: Duration::from_secs(3),
             max_lag: Duration::ZERO,
             replica_threads: false,
             write_table: String::new(),

@@ -3,11 +3,13 @@
 //! The programs in `hooks/` turn a caller's command line into one procedure of this library and
 //! its [`run::Outcome`] into an exit status. Read [`run`] first.
 
+pub mod check;
 pub mod config;
 pub mod db;
 pub mod error;
 pub mod files;
 pub mod link;
+pub mod memory;
 pub mod option_file;
 pub mod procedure;
 pub mod run;

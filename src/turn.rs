@@ -148,6 +148,11 @@ impl Meeting {
         }
     }
 
+    /// Whether a run is at work.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.try_turn("turn"), Ok(None))
+    }
+
     /// Waits until no other run is at work.
     ///
     /// # Errors

@@ -68,6 +68,24 @@ impl Server {
             .map_err(|e| e.during(sql))
     }
 
+    /// Runs one statement that must be answered within `patience`.
+    ///
+    /// # Errors
+    /// As [`Server::ask`]; [`Kind::Timeout`] when the answer has not begun by then.
+    pub fn ask_within(&self, sql: &str, patience: Duration) -> Result<Answer> {
+        self.with_session(|session| {
+            session.send(sql)?;
+            match session.answers_within(patience)? {
+                true => session.answer(),
+                false => {
+                    let what = format!("no answer in {} ms", patience.as_millis());
+                    Err(Error::new(Kind::Timeout, what))
+                }
+            }
+        })
+        .map_err(|e| e.during(sql))
+    }
+
     /// What the server says it is.
     ///
     /// # Errors
@@ -195,6 +213,15 @@ impl Server {
             }
         }
         ended.map_err(|e| e.during(sql))
+    }
+}
+
+impl Drop for Server {
+    /// A connection that is not ended by goodbye counts as aborted (`Aborted_clients`).
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.quit();
+        }
     }
 }
 

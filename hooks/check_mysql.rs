@@ -1,0 +1,312 @@
+//! `check_mysql`: may the server on this host hold the VIP? One line, one class, one exit status,
+//! within one deadline.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, ExitCode, Stdio};
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command};
+use hookbox::check::{self, Seen};
+use hookbox::config::Config;
+use hookbox::db::server::Server;
+use hookbox::db::session::Endpoint;
+use hookbox::error::{Error, Kind, Result};
+use hookbox::journal::Journal;
+use hookbox::link::{Host, Link, Vip};
+use hookbox::maintenance;
+use hookbox::memory::{Memory, since_boot};
+use hookbox::secret::Login;
+use hookbox::time::Deadline;
+use hookbox::turn::Meeting;
+use hookbox::verdict::Class;
+use hookbox::witness::{Asked, Witness};
+use nix::poll::PollFlags;
+
+use crate::context::{self, say};
+use crate::fence;
+
+/// Starting, writing down the verdict and ending take a few of the milliseconds that were given.
+const OWN_NEEDS: Duration = Duration::from_millis(20);
+
+/// `check_mysql`
+pub fn command() -> Command {
+    Command::new("check_mysql")
+        .args(context::arguments())
+        .arg(
+            Arg::new("deadline")
+                .long("deadline")
+                .value_name("TIME")
+                .value_parser(|text: &str| humantime::parse_duration(text))
+                .help("from start to exit [default: [check] deadline, 900ms]"),
+        )
+        .arg(
+            Arg::new("on-config-error")
+                .long("on-config-error")
+                .value_name("WHAT")
+                .value_parser(["fail", "pass"])
+                .default_value("fail")
+                .help("what a broken configuration means"),
+        )
+        .arg(context::dry_run().help("ask, but start no fencing and remember nothing"))
+        .arg(
+            Arg::new("free-mib")
+                .long("free-mib")
+                .value_name("DIR")
+                .value_parser(clap::value_parser!(PathBuf))
+                .hide(true),
+        )
+        .after_help(
+            "In keepalived.conf:\n    vrrp_script mysql {\n        \
+             script \"/usr/sbin/hookbox check_mysql\"\n        interval 1\n        timeout 1\n    }\n\
+             By hand:\n    hookbox check_mysql; echo $?\n\
+             Exit status: 0 may hold the VIP, 1 may not, 2 wrong arguments.",
+        )
+}
+
+/// `check_mysql`
+pub fn main(_name: &str, matches: &ArgMatches) -> ExitCode {
+    if let Some(dir) = matches.get_one::<PathBuf>("free-mib") {
+        return print_free_space(dir);
+    }
+    let config = match context::load(matches) {
+        Ok(config) => config,
+        Err(error) => {
+            let seen = Seen::new(Class::Config, error.chain());
+            let passes = matches.get_one::<String>("on-config-error").is_some_and(|w| w == "pass");
+            log::error!("{}: {}", seen.class, seen.text);
+            return exit(passes);
+        }
+    };
+    if let Some(until) = maintenance::until(&config.paths) {
+        let until = humantime::format_rfc3339_seconds(until);
+        say(&format!("ok: maintenance until {until}, the server was not asked"));
+        return ExitCode::SUCCESS;
+    }
+    let limit = matches.get_one::<Duration>("deadline");
+    let limit = limit.copied().unwrap_or(config.check.deadline);
+    let deadline = Deadline::after(limit.saturating_sub(OWN_NEEDS));
+    let meeting = match Meeting::at(&config.paths.run) {
+        Ok(meeting) => meeting,
+        Err(error) => return report(&config, &Seen::new(Class::Config, error.chain()), &deadline),
+    };
+    // Keepalived 2.1.3 to 2.3.2 starts the next check while this one still runs.
+    match meeting.try_turn("check") {
+        Ok(Some(_lock)) => check(matches, &config, &meeting, &deadline),
+        Ok(None) => repeat_last(&config, limit),
+        Err(error) => report(&config, &Seen::new(Class::Config, error.chain()), &deadline),
+    }
+}
+
+fn check(matches: &ArgMatches, config: &Config, meeting: &Meeting, deadline: &Deadline) -> ExitCode {
+    let before = Memory::recall(&config.paths.run);
+    let seen = look(config, deadline);
+    let (seen, read_only_since) = read_only_with_vip(config, meeting, deadline, before.as_ref(), seen);
+    let passed = passes(config, &seen);
+    if !matches.get_flag("dry-run") {
+        Memory::of(&seen, passed, read_only_since).keep(&config.paths.run);
+        let changed = before.is_none_or(|before| before.class != seen.class);
+        tell(matches, config, &seen, passed, changed);
+    }
+    report(config, &seen, deadline)
+}
+
+/// Everything that is asked of the outside. Witnesses and the disk are asked first and heard last,
+/// so that they cost no time of their own.
+fn look(config: &Config, deadline: &Deadline) -> Seen {
+    let witnesses: Result<Vec<Witness>> =
+        config.check.witness.iter().map(|text| Witness::parse(text)).collect();
+    let witnesses = match witnesses {
+        Ok(witnesses) => witnesses,
+        Err(error) => return Seen::new(Class::Config, error.chain()),
+    };
+    let asked = Asked::ask(&witnesses);
+    let witness_deadline = deadline.at_most(config.check.witness_limit);
+    let space = (!config.check.disk_path.as_os_str().is_empty())
+        .then(|| start_asking_for_space(&config.check.disk_path));
+    let seen = ask_server(config, deadline);
+    if seen.class != Class::Ok {
+        return seen;
+    }
+    if !witnesses.is_empty() {
+        match asked.anyone(&witness_deadline) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let text = format!("none of {} answers", config.check.witness.join(", "));
+                return Seen { class: Class::Isolated, text, ..seen };
+            }
+            Err(error) => return Seen { class: Class::Isolated, text: error.chain(), ..seen },
+        }
+    }
+    match space.map(|child| child.and_then(|child| free_space(child, deadline))) {
+        None => seen,
+        Some(Ok(mib)) if mib >= config.check.disk_min_mib => seen,
+        Some(Ok(mib)) => {
+            let text = format!("{} has {mib} MiB left", config.check.disk_path.display());
+            Seen { class: Class::Disk, text, ..seen }
+        }
+        Some(Err(error)) => Seen { class: Class::Disk, text: error.chain(), ..seen },
+    }
+}
+
+fn ask_server(config: &Config, deadline: &Deadline) -> Seen {
+    let login = match Login::local(&config.mysql) {
+        Ok(login) => login,
+        Err(error) => return Seen::new(Class::Config, error.chain()),
+    };
+    let ask = |endpoint: Endpoint| {
+        check::ask(&Server::new(endpoint, login.clone(), deadline.clone()), &config.check)
+    };
+    let seen = ask(context::local_endpoint(config));
+    match seen.class {
+        Class::Down if !config.check.confirm.is_zero() => {
+            match deadline.pause(config.check.confirm) {
+                Ok(()) => ask(context::local_endpoint(config)),
+                Err(_) => seen,
+            }
+        }
+        Class::Connections if config.mysql.extra_port != 0 => {
+            let host = config.mysql.host.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
+            let extra = ask(Endpoint::Tcp(host, config.mysql.extra_port));
+            match extra.class {
+                Class::Ok => Seen { text: format!("{} (by the extra port: {})", extra.text, seen.text), ..extra },
+                _ => seen,
+            }
+        }
+        _ => seen,
+    }
+}
+
+/// A server that answers well but is read-only although the VIP is here helps nobody.
+fn read_only_with_vip(
+    config: &Config,
+    meeting: &Meeting,
+    deadline: &Deadline,
+    before: Option<&Memory>,
+    seen: Seen,
+) -> (Seen, Option<u64>) {
+    let suspect = seen.class == Class::Ok && seen.writable == Some(false);
+    if !suspect || !config.check.writable_with_vip || !has_vip(config, deadline) {
+        return (seen, None);
+    }
+    if meeting.is_busy() {
+        return (seen, None); // a promotion is at work
+    }
+    let now = since_boot();
+    let since = before.and_then(|before| before.read_only_since).unwrap_or(now);
+    if Duration::from_millis(now - since) < config.check.read_only_grace {
+        return (seen, Some(since));
+    }
+    let text = format!("{}, and the VIP is here", seen.text);
+    (Seen { class: Class::ReadOnly, text, ..seen }, Some(since))
+}
+
+fn has_vip(config: &Config, deadline: &Deadline) -> bool {
+    let vips = config.vip.iter().filter_map(|text| text.parse::<Vip>().ok());
+    let mut vips = vips.peekable();
+    if vips.peek().is_none() {
+        return false;
+    }
+    let Ok(host) = Host::open(deadline) else { return false };
+    vips.any(|vip| host.has(&vip).unwrap_or(false))
+}
+
+fn passes(config: &Config, seen: &Seen) -> bool {
+    seen.class == Class::Ok || config.check.pass_on.contains(&seen.class)
+}
+
+/// Starts the fencing that a failed check calls for, and writes down what changed.
+///
+/// Nothing here touches a disk when the server or its disk does not answer: a write to a disk
+/// that is stuck would hold this process, and keepalived counts a check only when it ends. The
+/// detached process may be held instead.
+fn tell(matches: &ArgMatches, config: &Config, seen: &Seen, passed: bool, changed: bool) {
+    let line = format!("{}: {}", seen.class, seen.text);
+    if changed {
+        match passed {
+            true => log::info!("{line}"),
+            false => log::warn!("{line}"),
+        }
+    }
+    let fencing = !passed && config.check.fence && check::calls_for_fencing(seen);
+    let stuck = matches!(seen.class, Class::Hung | Class::Disk);
+    if fencing || changed && stuck {
+        if let Err(error) = fence::start(matches, &format!("check_mysql said {line}"), !fencing) {
+            log::error!("{}", error.chain());
+        }
+    } else if changed {
+        let instance = matches.get_one::<String>("instance").map(String::as_str);
+        Journal::open(&config.paths.journal, "check_mysql", instance).note(&line);
+    }
+}
+
+fn report(config: &Config, seen: &Seen, deadline: &Deadline) -> ExitCode {
+    let passed = passes(config, seen);
+    let millis = deadline.elapsed().as_secs_f64() * 1000.0;
+    let warning = if passed && seen.class != Class::Ok { " (passes)" } else { "" };
+    say(&format!("{}: {}{warning} in {millis:.1} ms", seen.class, seen.text));
+    exit(passed)
+}
+
+/// What the last check said, as long as it is young enough to still mean something.
+fn repeat_last(config: &Config, limit: Duration) -> ExitCode {
+    match Memory::recall(&config.paths.run) {
+        Some(last) if last.age() < limit * 3 => {
+            say(&format!("{}: {} (the last verdict: another check is at work)", last.class, last.text));
+            exit(last.passed)
+        }
+        _ => {
+            say("hung: another check is at work and left no verdict");
+            exit(false)
+        }
+    }
+}
+
+fn exit(passed: bool) -> ExitCode {
+    ExitCode::from(u8::from(!passed))
+}
+
+/// Asks for the free space in a process of its own, which can be left behind: nothing ends a
+/// process that waits for a stuck disk.
+fn start_asking_for_space(dir: &Path) -> Result<Child> {
+    Process::new("/proc/self/exe")
+        .arg0("hookbox")
+        .args(["check_mysql", "--free-mib"])
+        .arg(dir)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| Error::new(Kind::Bug, "ask for the free space").because(error))
+}
+
+fn free_space(mut child: Child, deadline: &Deadline) -> Result<u64> {
+    let Some(mut answer) = child.stdout.take() else {
+        return Err(Error::new(Kind::Bug, "no pipe to the process that asks for the free space"));
+    };
+    if let Err(error) = deadline.ready(answer.as_fd(), PollFlags::POLLIN) {
+        let _ = child.kill();
+        return Err(error.during("ask for the free space"));
+    }
+    let mut text = String::new();
+    let _ = answer.read_to_string(&mut text);
+    let _ = child.wait();
+    let unknown = || Error::new(Kind::Refused, format!("ask for the free space: {}", text.trim()));
+    text.trim().parse().map_err(|_| unknown())
+}
+
+fn print_free_space(dir: &Path) -> ExitCode {
+    match nix::sys::statvfs::statvfs(dir) {
+        Ok(space) => {
+            say(&(space.blocks_available() * space.fragment_size() / (1 << 20)).to_string());
+            ExitCode::SUCCESS
+        }
+        Err(errno) => {
+            say(&format!("{}: {errno}", dir.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
