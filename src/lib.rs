@@ -10,6 +10,7 @@ pub mod files;
 pub mod journal;
 pub mod link;
 pub mod log;
+pub mod maintenance;
 pub mod option_file;
 pub mod procedure;
 pub mod run;
