@@ -180,6 +180,12 @@ pub fn now_rfc3339() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
+/// The wall clock in ms since 1970, for names; never for deciding.
+pub fn unix_millis() -> u128 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis())
+}
+
 /// A stopwatch on the monotonic clock.
 #[derive(Clone, Copy)]
 pub struct Stopwatch(Instant);

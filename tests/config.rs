@@ -1,4 +1,5 @@
 //! What a configuration file may say, and what is said when it is wrong.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
