@@ -18,6 +18,7 @@ use hookbox::journal::Journal;
 use hookbox::link::{Host, Link, Vip};
 use hookbox::maintenance;
 use hookbox::memory::{Memory, since_boot};
+use hookbox::run::{Entry, Mark};
 use hookbox::secret::Login;
 use hookbox::time::Deadline;
 use hookbox::turn::Meeting;
@@ -75,14 +76,18 @@ pub fn main(_name: &str, matches: &ArgMatches) -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             let seen = Seen::new(Class::Config, error.chain());
-            let passes = matches.get_one::<String>("on-config-error").is_some_and(|w| w == "pass");
+            let passes = matches
+                .get_one::<String>("on-config-error")
+                .is_some_and(|w| w == "pass");
             log::error!("{}: {}", seen.class, seen.text);
             return exit(passes);
         }
     };
     if let Some(until) = maintenance::until(&config.paths) {
         let until = humantime::format_rfc3339_seconds(until);
-        say(&format!("ok: maintenance until {until}, the server was not asked"));
+        say(&format!(
+            "ok: maintenance until {until}, the server was not asked"
+        ));
         return ExitCode::SUCCESS;
     }
     let limit = matches.get_one::<Duration>("deadline");
@@ -100,15 +105,21 @@ pub fn main(_name: &str, matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn check(matches: &ArgMatches, config: &Config, meeting: &Meeting, deadline: &Deadline) -> ExitCode {
+fn check(
+    matches: &ArgMatches,
+    config: &Config,
+    meeting: &Meeting,
+    deadline: &Deadline,
+) -> ExitCode {
     let before = Memory::recall(&config.paths.run);
     let seen = look(config, deadline);
-    let (seen, read_only_since) = read_only_with_vip(config, meeting, deadline, before.as_ref(), seen);
+    let (seen, read_only_since) =
+        read_only_with_vip(config, meeting, deadline, before.as_ref(), seen);
     let passed = passes(config, &seen);
     if !matches.get_flag("dry-run") {
         Memory::of(&seen, passed, read_only_since).keep(&config.paths.run);
         let changed = before.is_none_or(|before| before.class != seen.class);
-        tell(matches, config, &seen, passed, changed);
+        tell(matches, config, deadline, &seen, passed, changed);
     }
     report(config, &seen, deadline)
 }
@@ -116,8 +127,12 @@ fn check(matches: &ArgMatches, config: &Config, meeting: &Meeting, deadline: &De
 /// Everything that is asked of the outside. Witnesses and the disk are asked first and heard last,
 /// so that they cost no time of their own.
 fn look(config: &Config, deadline: &Deadline) -> Seen {
-    let witnesses: Result<Vec<Witness>> =
-        config.check.witness.iter().map(|text| Witness::parse(text)).collect();
+    let witnesses: Result<Vec<Witness>> = config
+        .check
+        .witness
+        .iter()
+        .map(|text| Witness::parse(text))
+        .collect();
     let witnesses = match witnesses {
         Ok(witnesses) => witnesses,
         Err(error) => return Seen::new(Class::Config, error.chain()),
@@ -135,9 +150,19 @@ fn look(config: &Config, deadline: &Deadline) -> Seen {
             Ok(Some(_)) => {}
             Ok(None) => {
                 let text = format!("none of {} answers", config.check.witness.join(", "));
-                return Seen { class: Class::Isolated, text, ..seen };
+                return Seen {
+                    class: Class::Isolated,
+                    text,
+                    ..seen
+                };
             }
-            Err(error) => return Seen { class: Class::Isolated, text: error.chain(), ..seen },
+            Err(error) => {
+                return Seen {
+                    class: Class::Isolated,
+                    text: error.chain(),
+                    ..seen
+                };
+            }
         }
     }
     match space.map(|child| child.and_then(|child| free_space(child, deadline))) {
@@ -145,9 +170,17 @@ fn look(config: &Config, deadline: &Deadline) -> Seen {
         Some(Ok(mib)) if mib >= config.check.disk_min_mib => seen,
         Some(Ok(mib)) => {
             let text = format!("{} has {mib} MiB left", config.check.disk_path.display());
-            Seen { class: Class::Disk, text, ..seen }
+            Seen {
+                class: Class::Disk,
+                text,
+                ..seen
+            }
         }
-        Some(Err(error)) => Seen { class: Class::Disk, text: error.chain(), ..seen },
+        Some(Err(error)) => Seen {
+            class: Class::Disk,
+            text: error.chain(),
+            ..seen
+        },
     }
 }
 
@@ -157,7 +190,10 @@ fn ask_server(config: &Config, deadline: &Deadline) -> Seen {
         Err(error) => return Seen::new(Class::Config, error.chain()),
     };
     let ask = |endpoint: Endpoint| {
-        check::ask(&Server::new(endpoint, login.clone(), deadline.clone()), &config.check)
+        check::ask(
+            &Server::new(endpoint, login.clone(), deadline.clone()),
+            &config.check,
+        )
     };
     let seen = ask(context::local_endpoint(config));
     match seen.class {
@@ -168,10 +204,17 @@ fn ask_server(config: &Config, deadline: &Deadline) -> Seen {
             }
         }
         Class::Connections if config.mysql.extra_port != 0 => {
-            let host = config.mysql.host.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
+            let host = config
+                .mysql
+                .host
+                .clone()
+                .unwrap_or_else(|| "127.0.0.1".to_owned());
             let extra = ask(Endpoint::Tcp(host, config.mysql.extra_port));
             match extra.class {
-                Class::Ok => Seen { text: format!("{} (by the extra port: {})", extra.text, seen.text), ..extra },
+                Class::Ok => Seen {
+                    text: format!("{} (by the extra port: {})", extra.text, seen.text),
+                    ..extra
+                },
                 _ => seen,
             }
         }
@@ -195,21 +238,35 @@ fn read_only_with_vip(
         return (seen, None); // a promotion is at work
     }
     let now = since_boot();
-    let since = before.and_then(|before| before.read_only_since).unwrap_or(now);
+    let since = before
+        .and_then(|before| before.read_only_since)
+        .unwrap_or(now);
     if Duration::from_millis(now - since) < config.check.read_only_grace {
         return (seen, Some(since));
     }
     let text = format!("{}, and the VIP is here", seen.text);
-    (Seen { class: Class::ReadOnly, text, ..seen }, Some(since))
+    (
+        Seen {
+            class: Class::ReadOnly,
+            text,
+            ..seen
+        },
+        Some(since),
+    )
 }
 
 fn has_vip(config: &Config, deadline: &Deadline) -> bool {
-    let vips = config.vip.iter().filter_map(|text| text.parse::<Vip>().ok());
+    let vips = config
+        .vip
+        .iter()
+        .filter_map(|text| text.parse::<Vip>().ok());
     let mut vips = vips.peekable();
     if vips.peek().is_none() {
         return false;
     }
-    let Ok(host) = Host::open(deadline) else { return false };
+    let Ok(host) = Host::open(deadline) else {
+        return false;
+    };
     vips.any(|vip| host.has(&vip).unwrap_or(false))
 }
 
@@ -222,7 +279,14 @@ fn passes(config: &Config, seen: &Seen) -> bool {
 /// Nothing here touches a disk when the server or its disk does not answer: a write to a disk
 /// that is stuck would hold this process, and keepalived counts a check only when it ends. The
 /// detached process may be held instead.
-fn tell(matches: &ArgMatches, config: &Config, seen: &Seen, passed: bool, changed: bool) {
+fn tell(
+    matches: &ArgMatches,
+    config: &Config,
+    deadline: &Deadline,
+    seen: &Seen,
+    passed: bool,
+    changed: bool,
+) {
     let line = format!("{}: {}", seen.class, seen.text);
     if changed {
         match passed {
@@ -238,15 +302,27 @@ fn tell(matches: &ArgMatches, config: &Config, seen: &Seen, passed: bool, change
         }
     } else if changed {
         let instance = matches.get_one::<String>("instance").map(String::as_str);
-        Journal::open(&config.paths.journal, "check_mysql", instance).note(&line);
+        Journal::open(&config.paths.journal, "check_mysql", instance).step(&Entry {
+            at: deadline.elapsed(),
+            mark: Mark::Note,
+            step: line,
+            note: None,
+        });
     }
 }
 
 fn report(config: &Config, seen: &Seen, deadline: &Deadline) -> ExitCode {
     let passed = passes(config, seen);
     let millis = deadline.elapsed().as_secs_f64() * 1000.0;
-    let warning = if passed && seen.class != Class::Ok { " (passes)" } else { "" };
-    say(&format!("{}: {}{warning} in {millis:.1} ms", seen.class, seen.text));
+    let warning = if passed && seen.class != Class::Ok {
+        " (passes)"
+    } else {
+        ""
+    };
+    say(&format!(
+        "{}: {}{warning} in {millis:.1} ms",
+        seen.class, seen.text
+    ));
     exit(passed)
 }
 
@@ -254,7 +330,10 @@ fn report(config: &Config, seen: &Seen, deadline: &Deadline) -> ExitCode {
 fn repeat_last(config: &Config, limit: Duration) -> ExitCode {
     match Memory::recall(&config.paths.run) {
         Some(last) if last.age() < limit * 3 => {
-            say(&format!("{}: {} (the last verdict: another check is at work)", last.class, last.text));
+            say(&format!(
+                "{}: {} (the last verdict: another check is at work)",
+                last.class, last.text
+            ));
             exit(last.passed)
         }
         _ => {
@@ -285,7 +364,10 @@ fn start_asking_for_space(dir: &Path) -> Result<Child> {
 
 fn free_space(mut child: Child, deadline: &Deadline) -> Result<u64> {
     let Some(mut answer) = child.stdout.take() else {
-        return Err(Error::new(Kind::Bug, "no pipe to the process that asks for the free space"));
+        return Err(Error::new(
+            Kind::Bug,
+            "no pipe to the process that asks for the free space",
+        ));
     };
     if let Err(error) = deadline.ready(answer.as_fd(), PollFlags::POLLIN) {
         let _ = child.kill();
@@ -294,7 +376,12 @@ fn free_space(mut child: Child, deadline: &Deadline) -> Result<u64> {
     let mut text = String::new();
     let _ = answer.read_to_string(&mut text);
     let _ = child.wait();
-    let unknown = || Error::new(Kind::Refused, format!("ask for the free space: {}", text.trim()));
+    let unknown = || {
+        Error::new(
+            Kind::Refused,
+            format!("ask for the free space: {}", text.trim()),
+        )
+    };
     text.trim().parse().map_err(|_| unknown())
 }
 

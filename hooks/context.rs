@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches};
 use hookbox::config::{self, Config};
 use hookbox::db::Database;
+use hookbox::db::State;
 use hookbox::db::server::Server;
 use hookbox::db::session::Endpoint;
-use hookbox::db::State;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::journal::Journal;
 use hookbox::procedure::demote::Demotion;
@@ -108,7 +108,8 @@ impl Context {
         let fd = SignalFd::with_flags(&signals, flags).map_err(refused)?;
         self.deadline.watched_by(Rc::new(move || {
             if let Ok(Some(signal)) = fd.read_signal() {
-                let name = Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
+                let name =
+                    Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
                 return Err(Error::new(Kind::Overtaken, format!("{name} arrived")));
             }
             match &newer {
@@ -183,27 +184,17 @@ impl Context {
 
     /// Carries out `procedure`, telling log and journal.
     pub fn run<'a>(&'a self, procedure: impl FnOnce(&mut Run<'a>) -> Result<()>) -> Outcome {
-        let journal = self.journal();
+        let journal = Rc::new(self.journal());
         journal.begin();
-        let outcome = {
-            let journal = &journal;
-            let observe = move |entry: &Entry| {
-                journal.step(entry);
-                log_entry(entry);
-            };
-            self.carry_out(observe, procedure)
+        let told = journal.clone();
+        let observe = move |entry: &Entry| {
+            told.step(entry);
+            log_entry(entry);
         };
+        let outcome = Run::new(self.deadline.clone(), self.mode, observe).carry_out(procedure);
         journal.end(&outcome);
         log_outcome(&outcome);
         outcome
-    }
-
-    fn carry_out<'a>(
-        &'a self,
-        observe: impl Fn(&Entry) + 'a,
-        procedure: impl FnOnce(&mut Run<'a>) -> Result<()>,
-    ) -> Outcome {
-        Run::new(self.deadline.clone(), self.mode, observe).carry_out(procedure)
     }
 
     fn journal(&self) -> Journal {

@@ -39,7 +39,9 @@ pub fn command() -> Command {
                 .action(clap::ArgAction::SetTrue)
                 .hide(true),
         )
-        .after_help("Close writes on this host by hand:\n    hookbox fence --because 'replacing the disk'")
+        .after_help(
+            "Close writes on this host by hand:\n    hookbox fence --because 'replacing the disk'",
+        )
 }
 
 /// `fence`

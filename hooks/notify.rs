@@ -210,7 +210,7 @@ fn become_standby<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> 
 /// Keepalived announced the address when it added it, which was before this server could take
 /// writes; a neighbour that missed that learns it now.
 fn announce(run: &mut Run<'_>, config: &Config) -> Result<()> {
-    let host = Host::new(run.deadline().clone());
+    let host = Host::open(run.deadline())?;
     for text in &config.vip {
         let vip: Vip = text.parse()?;
         if host.has(&vip)? {

@@ -22,3 +22,4 @@ pub mod secret;
 pub mod time;
 pub mod turn;
 pub mod verdict;
+pub mod witness;

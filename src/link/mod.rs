@@ -11,6 +11,7 @@ mod announce;
 mod netlink;
 
 pub use announce::{ARP_REPEATS, NA_REPEATS, repeat};
+pub(crate) use announce::{arp, packet_address};
 pub use netlink::Host;
 
 /// Longest name of a network interface, and longest address label, in bytes: the kernel's

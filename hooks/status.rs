@@ -1,0 +1,285 @@
+//! `status`: this server's role, its replication, the VIPs here, and what was last done to it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use hookbox::db::{Channel, Database, Receiver, State, Writes};
+use hookbox::error::Result;
+use hookbox::journal::{self, Event};
+use hookbox::link::{Host, Link, Vip};
+use hookbox::maintenance;
+use hookbox::memory::Memory;
+use hookbox::run::Mark;
+use hookbox::turn::{Meeting, Wish};
+use serde::Serialize;
+
+use crate::context::{self, Context, complain, say};
+use crate::contract::{self, Caller};
+
+/// Asking a healthy server takes milliseconds; one that takes longer than this is told as such.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Everything that is known here. The names are those of `--json`.
+#[derive(Debug, Default, Serialize)]
+struct Status {
+    server: String,
+    version: Option<String>,
+    role: &'static str,
+    writes: Option<&'static str>,
+    error: Option<String>,
+    channels: Vec<Replication>,
+    vips: Vec<Address>,
+    orchestrator_wants: Option<&'static str>,
+    last_check: Option<Check>,
+    maintenance_until: Option<String>,
+    last_run: Option<LastRun>,
+}
+
+#[derive(Debug, Serialize)]
+struct Replication {
+    channel: String,
+    source: String,
+    receiver: &'static str,
+    applying: bool,
+    received: String,
+    applied: String,
+    lag_seconds: Option<u64>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Address {
+    vip: String,
+    here: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    class: String,
+    text: String,
+    age_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LastRun {
+    applet: String,
+    at: String,
+    outcome: String,
+    took_ms: Option<u64>,
+    error: Option<String>,
+    last_step: Option<String>,
+}
+
+/// `status`
+pub fn command() -> Command {
+    Command::new("status")
+        .args(context::arguments())
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("one JSON object on one line"),
+        )
+        .after_help(
+            "    hookbox status\n    hookbox status --json | jq .role\n\
+             Exit status: 0 the server answered, 2 wrong arguments or configuration, 3 it did not.",
+        )
+}
+
+/// `status`
+pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
+    match look(name, matches) {
+        Ok(status) => {
+            match matches.get_flag("json") {
+                true => say(&serde_json::to_string(&status).unwrap_or_default()),
+                false => say(&status.text()),
+            }
+            ExitCode::from(if status.error.is_some() { 3 } else { 0 })
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(contract::failure(Caller::Person, &error))
+        }
+    }
+}
+
+fn look(name: &str, matches: &ArgMatches) -> Result<Status> {
+    let context = Context::new(name, matches, |_| LIMIT)?;
+    let config = &context.config;
+    let server = context.server()?;
+    let mut status = Status {
+        server: server.name(),
+        role: "unknown",
+        vips: addresses(&context),
+        orchestrator_wants: wanted(&context),
+        last_check: Memory::recall(&config.paths.run).map(|memory| Check {
+            age_ms: memory.age().as_millis() as u64,
+            class: memory.class.to_string(),
+            text: memory.text,
+        }),
+        maintenance_until: maintenance::until(&config.paths)
+            .map(|until| humantime::format_rfc3339_seconds(until).to_string()),
+        last_run: last_run(&context),
+        ..Status::default()
+    };
+    let facts = || Ok((server.version()?, server.state()?, server.channels()?));
+    let facts: Result<_> = facts();
+    match facts {
+        Ok((version, state, channels)) => {
+            status.version = Some(version.to_string());
+            status.role = role(&state, &channels);
+            status.writes = Some(match state.writes {
+                Writes::Open => "open",
+                Writes::Closed => "closed",
+                Writes::ClosedToAll => "closed to all",
+            });
+            status.channels = channels.into_iter().map(replication).collect();
+        }
+        Err(error) => status.error = Some(error.chain()),
+    }
+    Ok(status)
+}
+
+fn role(state: &State, channels: &[Channel]) -> &'static str {
+    match (state.writes, channels.is_empty()) {
+        (Writes::Open, _) => "primary",
+        (_, false) => "replica",
+        (_, true) => "fenced",
+    }
+}
+
+fn replication(channel: Channel) -> Replication {
+    Replication {
+        receiver: match channel.receiver {
+            Receiver::Connected => "connected",
+            Receiver::Connecting => "connecting",
+            Receiver::Stopped => "stopped",
+        },
+        channel: channel.name,
+        source: channel.source,
+        applying: channel.applying,
+        received: channel.received.to_string(),
+        applied: channel.applied.to_string(),
+        lag_seconds: channel.lag,
+        error: channel.applier_error.or(channel.receiver_error),
+    }
+}
+
+fn addresses(context: &Context) -> Vec<Address> {
+    let host = Host::open(&context.deadline);
+    let here = |text: &String| {
+        let vip = text.parse::<Vip>().ok()?;
+        host.as_ref().ok()?.has(&vip).ok()
+    };
+    let vips = context.config.vip.iter();
+    vips.map(|text| Address {
+        vip: text.clone(),
+        here: here(text),
+    })
+    .collect()
+}
+
+fn wanted(context: &Context) -> Option<&'static str> {
+    let meeting = Meeting::at(&context.config.paths.run).ok()?;
+    Some(match meeting.newest()?.wish {
+        Wish::Primary => "primary",
+        Wish::Standby => "standby",
+    })
+}
+
+fn last_run(context: &Context) -> Option<LastRun> {
+    let records = journal::last_run(&context.config.paths.journal).ok()?;
+    let first = records.first()?;
+    let end = records.iter().rfind(|record| record.event == Event::End);
+    let steps = records
+        .iter()
+        .filter(|record| record.mark != Some(Mark::Note));
+    Some(LastRun {
+        applet: first.applet.clone(),
+        at: first.at.clone(),
+        outcome: end
+            .and_then(|end| end.outcome.clone())
+            .unwrap_or_else(|| "not finished".to_owned()),
+        took_ms: end.and_then(|end| end.took_ms),
+        error: end.and_then(|end| end.note.clone()),
+        last_step: steps.filter_map(|record| record.step.clone()).next_back(),
+    })
+}
+
+impl Status {
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
+        let version = self.version.as_deref().unwrap_or("version unknown");
+        let writes = self.writes.unwrap_or("unknown");
+        lines.push(format!(
+            "{} at {}: {version}, writes {writes}",
+            self.role, self.server
+        ));
+        if let Some(error) = &self.error {
+            lines.push(format!("  does not answer: {error}"));
+        }
+        for channel in &self.channels {
+            lines.push(format!("  {}", channel.text()));
+        }
+        for Address { vip, here } in &self.vips {
+            let here = match here {
+                Some(true) => "here",
+                Some(false) => "not here",
+                None => "unknown",
+            };
+            lines.push(format!("vip {vip}: {here}"));
+        }
+        if let Some(wish) = self.orchestrator_wants {
+            lines.push(format!("the orchestrator wants it to be: {wish}"));
+        }
+        if let Some(check) = &self.last_check {
+            let age = check.age_ms as f64 / 1000.0;
+            lines.push(format!(
+                "last check, {age:.1} s ago: {}: {}",
+                check.class, check.text
+            ));
+        }
+        if let Some(until) = &self.maintenance_until {
+            lines.push(format!("MAINTENANCE until {until}"));
+        }
+        if let Some(run) = &self.last_run {
+            let took = run
+                .took_ms
+                .map_or(String::new(), |ms| format!(" after {ms} ms"));
+            lines.push(format!(
+                "last run: {} at {}: {}{took}",
+                run.applet, run.at, run.outcome
+            ));
+            if let Some(error) = &run.error {
+                lines.push(format!("  {error}"));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+impl Replication {
+    fn text(&self) -> String {
+        let name = match self.channel.as_str() {
+            "" => String::new(),
+            name => format!(" ({name})"),
+        };
+        let applying = if self.applying {
+            "applying"
+        } else {
+            "NOT applying"
+        };
+        let lag = self
+            .lag_seconds
+            .map_or(String::new(), |lag| format!(", {lag} s behind"));
+        let error = self
+            .error
+            .as_ref()
+            .map_or(String::new(), |error| format!(": {error}"));
+        format!(
+            "replicates from {}{name}: {}, {applying}, received {}, applied {}{lag}{error}",
+            self.source, self.receiver, self.received, self.applied
+        )
+    }
+}
