@@ -164,20 +164,21 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
         }
         act(run, &context, event, unfinished.is_some())
     });
-    if let Some(turn) = turn {
-        turn.finish();
+    match turn {
+        Some(turn) if !matches!(outcome, Outcome::Partial { .. }) => turn.finish(),
+        _ => {}
     }
     Ok(outcome)
 }
 
 fn act<'a>(run: &mut Run<'a>, context: &'a Context, event: Event, resume: bool) -> Result<()> {
     match event {
-        Event::Master => become_primary(run, context, resume),
+        Event::Master => become_primary(run, context),
         Event::Backup | Event::Fault | Event::Stop => become_standby(run, context, resume),
     }
 }
 
-fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> Result<()> {
+fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context) -> Result<()> {
     let config = &context.config;
     let peers: Vec<Peer> = context
         .peers()?
@@ -190,10 +191,7 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> 
         on_writable_peer: config.promote.on_writable_peer,
         receive_limit: config.promote.receive_limit,
         forget_source: config.promote.forget_source,
-        fence: Demotion {
-            resume,
-            ..context.demotion()
-        },
+        fence: context.demotion(),
     };
     promote(run, context.server()?, &peers, how)?;
     announce(run, config)

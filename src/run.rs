@@ -111,6 +111,7 @@ impl Outcome {
 }
 
 struct Undo<'a> {
+    deed: String,
     step: String,
     take_back: Box<dyn FnOnce() -> Result<Changed> + 'a>,
 }
@@ -241,6 +242,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.undos.push(Undo {
+            deed: step.to_owned(),
             step: undo_step.to_owned(),
             take_back: Box::new(take_back),
         });
@@ -255,16 +257,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// From here on nothing that was changed so far is taken back.
+    pub fn no_way_back(&mut self) {
+        let deeds = self.undos.drain(..).map(|undo| undo.deed);
+        self.stands.extend(deeds);
+    }
+
     /// A deed with no way back: once it is done, earlier changes are not taken back either.
-    ///
-    /// When the deed itself fails its effect is unknown, so the earlier changes are still taken
-    /// back; `apply` must leave or restore the old state when it returns an error.
     ///
     /// # Errors
     /// What `apply` says, or that time is up.
     pub fn commit(&mut self, step: &str, apply: impl FnOnce() -> Result<Changed>) -> Result<()> {
         if self.apply(step, apply)? {
-            self.undos.clear();
+            self.no_way_back();
             self.stands.push(step.to_owned());
         }
         Ok(())
@@ -416,7 +421,7 @@ mod tests {
             run.commit("b", || Ok(Changed::Yes))?;
             run.act("c", || Err(refuse()))
         });
-        assert!(matches!(outcome, Outcome::Partial { left, .. } if left == ["b"]));
+        assert!(matches!(outcome, Outcome::Partial { left, .. } if left == ["a", "b"]));
         assert_eq!(lines, ["Done a", "Done b", "Failed c"]);
     }
 

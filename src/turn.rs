@@ -213,7 +213,8 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The work has come to its end, good or bad; what was cut short is told by its absence.
+    /// The work is done, or all of it was taken back. A turn that is dropped without this tells the
+    /// next run that something was left half done.
     pub fn finish(self) {
         let _ = rewrite(&self.lock, "");
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::replicate_again;
 use crate::db::Database;
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
@@ -20,7 +21,8 @@ pub struct Demotion<'a> {
     pub grace: Duration,
     /// Accounts whose sessions are left alone.
     pub spare: &'a [String],
-    /// End sessions even on a server that is closed already: the run before was cut short.
+    /// The run before was cut short: end sessions even on a server that is closed already, and
+    /// let it replicate again, as a promotion may have been about to stop that.
     pub resume: bool,
 }
 
@@ -39,11 +41,22 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
     }
     let step = format!("close writes on {name}");
     run.commit(&step, || db.close_writes(how.grace, how.spare))?;
+    end_sessions(run, db, how.spare)?;
+    if how.resume {
+        for channel in db.channels()?.iter().filter(|c| c.applier_error.is_none()) {
+            replicate_again(run, db, channel)?;
+        }
+    }
+    Ok(())
+}
+
+fn end_sessions(run: &mut Run<'_>, db: &dyn Database, spare: &[String]) -> Result<()> {
+    let name = db.name();
     let deadline = run.deadline().at_most(SESSIONS_LIMIT);
     run.act(&format!("end application sessions on {name}"), || {
         let mut changed = Changed::AlreadySo;
         loop {
-            let sessions = db.sessions(how.spare)?;
+            let sessions = db.sessions(spare)?;
             if sessions.is_empty() {
                 return Ok(changed);
             }
@@ -60,4 +73,94 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
             })?;
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Failure, Fake, World};
+    use super::*;
+    use crate::db::{Receiver, Writes};
+    use crate::run::{Mode, Outcome};
+    use crate::time::Deadline;
+
+    const HOW: Demotion<'static> = Demotion {
+        grace: Duration::ZERO,
+        spare: &[],
+        resume: false,
+    };
+
+    fn carry_out(fake: &Fake, how: Demotion<'_>) -> Outcome {
+        let run = Run::new(Deadline::after(Duration::from_secs(5)), Mode::Real, |_| {});
+        run.carry_out(|run| demote(run, fake, how))
+    }
+
+    #[test]
+    fn writes_are_closed_before_sessions_are_ended() {
+        let fake = Fake::new(World::primary());
+        assert!(matches!(carry_out(&fake, HOW), Outcome::Done));
+        let world = fake.world.borrow();
+        assert_eq!((world.writes, world.sessions.len()), (Writes::Closed, 0));
+    }
+
+    #[test]
+    fn readers_of_a_closed_server_are_left_alone_unless_the_run_before_was_cut_short() {
+        let world = World {
+            writes: Writes::Closed,
+            ..World::primary()
+        };
+        let fake = Fake::new(world.clone());
+        assert!(matches!(carry_out(&fake, HOW), Outcome::Done));
+        assert_eq!(*fake.world.borrow(), world);
+        let resume = Demotion {
+            resume: true,
+            ..HOW
+        };
+        assert!(matches!(carry_out(&fake, resume), Outcome::Done));
+        assert!(fake.world.borrow().sessions.is_empty());
+    }
+
+    #[test]
+    fn a_standby_whose_promotion_was_cut_short_replicates_again() {
+        let mut cut_short = World::replica(0);
+        if let Some(channel) = &mut cut_short.channel {
+            channel.applying = false;
+            channel.receiver = Receiver::Stopped;
+        }
+        let fake = Fake::new(cut_short.clone());
+        assert!(matches!(carry_out(&fake, HOW), Outcome::Done));
+        assert_eq!(*fake.world.borrow(), cut_short);
+        let resume = Demotion {
+            resume: true,
+            ..HOW
+        };
+        assert!(matches!(carry_out(&fake, resume), Outcome::Done));
+        assert_eq!(*fake.world.borrow(), World::replica(0));
+    }
+
+    #[test]
+    fn whichever_call_fails_doing_it_again_ends_well() {
+        let calls = {
+            let fake = Fake::new(World::primary());
+            carry_out(&fake, HOW);
+            fake.calls.get()
+        };
+        for call in 0..calls {
+            for failure in [Failure::Before, Failure::After] {
+                let fake = Fake::failing(World::primary(), call, failure);
+                assert!(
+                    !matches!(carry_out(&fake, HOW), Outcome::Done),
+                    "{call} {failure:?}"
+                );
+                let again = Demotion {
+                    resume: true,
+                    ..HOW
+                };
+                assert!(
+                    matches!(carry_out(&fake, again), Outcome::Done),
+                    "{call} {failure:?}"
+                );
+                assert!(fake.world.borrow().sessions.is_empty());
+            }
+        }
+    }
 }

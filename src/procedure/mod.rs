@@ -7,5 +7,24 @@
 //! 4. Every deed can be done twice.
 //! 5. Each added step makes the outage longer; it says what it is worth that.
 
+use crate::db::{Channel, Database, Thread};
+use crate::error::Result;
+use crate::run::{Changed, Run};
+
 pub mod demote;
 pub mod promote;
+
+#[cfg(test)]
+mod fake;
+
+/// Lets a channel fetch and apply again.
+fn replicate_again(run: &mut Run<'_>, db: &dyn Database, channel: &Channel) -> Result<()> {
+    run.act(&format!("replicate from {} again", channel.source), || {
+        let applier = db.set_thread(Thread::Applier, &channel.name, true)?;
+        let receiver = db.set_thread(Thread::Receiver, &channel.name, true)?;
+        Ok(match (applier, receiver) {
+            (Changed::AlreadySo, Changed::AlreadySo) => Changed::AlreadySo,
+            _ => Changed::Yes,
+        })
+    })
+}

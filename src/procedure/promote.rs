@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::demote::{Demotion, demote};
+use super::replicate_again;
 use crate::config::{OnLag, OnWritablePeer};
 use crate::db::{Channel, Database, Position, Receiver, State, Thread, Writes};
 use crate::error::{Error, Kind, Result};
@@ -42,7 +43,7 @@ pub fn promote<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
     peers: &[Peer<'_>],
-    how: Promotion<'_>,
+    how: Promotion<'a>,
 ) -> Result<()> {
     let name = db.name();
     let writes = db.state()?.writes;
@@ -61,18 +62,21 @@ pub fn promote<'a>(
     for channel in &channels {
         apply_received(run, db, channel, how)?;
     }
-    run.commit(&format!("make {name} writable"), || db.open_writes())?;
+    let closed = how.fence;
+    run.change(
+        &format!("make {name} writable"),
+        || db.open_writes(),
+        &format!("close writes on {name} again"),
+        move || db.close_writes(closed.grace, closed.spare),
+    )?;
+    run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
         if how.forget_source {
             let step = format!("forget the source {source}");
             run.act(&step, || db.forget_source(&channel.name))?;
         } else {
-            let step = format!("replicate from {source} again");
-            run.act(&step, || {
-                db.set_thread(Thread::Applier, &channel.name, true)?;
-                db.set_thread(Thread::Receiver, &channel.name, true)
-            })?;
+            replicate_again(run, db, channel)?;
         }
     }
     Ok(())
@@ -210,4 +214,158 @@ fn switch_off<'a>(
         &format!("start {doing} from {}", channel.source),
         move || db.set_thread(thread, &name, true),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Failure, Fake, World};
+    use super::*;
+    use crate::run::{Mode, Outcome};
+    use crate::time::Deadline;
+
+    const HOW: Promotion<'static> = Promotion {
+        limit: Duration::from_secs(5),
+        on_lag: OnLag::Abort,
+        on_writable_peer: OnWritablePeer::Fence,
+        receive_limit: Duration::ZERO,
+        forget_source: true,
+        fence: Demotion {
+            grace: Duration::ZERO,
+            spare: &[],
+            resume: false,
+        },
+    };
+
+    fn carry_out(fake: &Fake, peers: &[Peer<'_>], mode: Mode, how: Promotion<'_>) -> Outcome {
+        let run = Run::new(Deadline::after(Duration::from_secs(5)), mode, |_| {});
+        run.carry_out(|run| promote(run, fake, peers, how))
+    }
+
+    fn promoted(fake: &Fake, how: Promotion<'_>) -> Outcome {
+        carry_out(fake, &[], Mode::Real, how)
+    }
+
+    #[test]
+    fn everything_received_is_applied_before_the_server_becomes_writable() {
+        let fake = Fake::new(World::replica(50));
+        assert!(matches!(promoted(&fake, HOW), Outcome::Done));
+        let world = fake.world.borrow();
+        assert_eq!((world.writes, &world.channel), (Writes::Open, &None));
+    }
+
+    #[test]
+    fn in_a_circle_replication_goes_on() {
+        let fake = Fake::new(World::replica(50));
+        let circle = Promotion {
+            forget_source: false,
+            ..HOW
+        };
+        assert!(matches!(promoted(&fake, circle), Outcome::Done));
+        let world = fake.world.borrow();
+        let channel = world.channel.as_ref().unwrap();
+        assert_eq!(world.writes, Writes::Open);
+        assert!(channel.applying && channel.receiver == Receiver::Connected);
+    }
+
+    /// The heart of it: no single failure, with or without effect, leaves anything behind that
+    /// was not so before, unless the outcome says so; and doing it again ends well.
+    #[test]
+    fn whichever_call_fails_all_is_as_before_or_the_outcome_says_what_stands() {
+        let calls = {
+            let fake = Fake::new(World::replica(0));
+            promoted(&fake, HOW);
+            fake.calls.get()
+        };
+        for call in 0..calls {
+            for failure in [Failure::Before, Failure::After] {
+                let start = World::replica(0);
+                let fake = Fake::failing(start.clone(), call, failure);
+                let outcome = promoted(&fake, HOW);
+                let world = fake.world.borrow().clone();
+                match outcome {
+                    Outcome::Done => panic!("call {call} failed {failure:?} unseen"),
+                    Outcome::Partial { .. } => assert_eq!(world.writes, Writes::Open),
+                    _ => assert_eq!(world, start, "call {call} failed {failure:?}"),
+                }
+                assert!(matches!(promoted(&fake, HOW), Outcome::Done));
+                assert_eq!(fake.world.borrow().channel, None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_dry_run_changes_nothing() {
+        let fake = Fake::new(World::replica(0));
+        let outcome = carry_out(&fake, &[], Mode::Dry, HOW);
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+        assert_eq!(*fake.world.borrow(), World::replica(0));
+    }
+
+    #[test]
+    fn what_cannot_be_applied_in_time_keeps_the_server_a_replica_unless_forced() {
+        let slow = Promotion {
+            limit: Duration::from_millis(30),
+            ..HOW
+        };
+        let fake = Fake::new(World::replica(900));
+        assert!(matches!(promoted(&fake, slow), Outcome::RolledBack(_)));
+        assert_eq!(fake.world.borrow().writes, Writes::Closed);
+        assert_eq!(
+            fake.world.borrow().channel.as_ref().unwrap().receiver,
+            Receiver::Connected
+        );
+    }
+
+    #[test]
+    fn a_stopped_applier_with_an_error_is_refused() {
+        let mut world = World::replica(0);
+        if let Some(channel) = &mut world.channel {
+            channel.applying = false;
+            channel.applier_error = Some("Duplicate entry".to_owned());
+        }
+        let fake = Fake::new(world.clone());
+        assert!(matches!(promoted(&fake, HOW), Outcome::Refused(_)));
+        assert_eq!(*fake.world.borrow(), world);
+    }
+
+    #[test]
+    fn a_peer_that_takes_writes_is_closed_first_or_is_a_reason_to_refuse() {
+        let peer = Fake::new(World::primary());
+        let state = peer.state();
+        let peers = [Peer {
+            db: &peer,
+            state: &state,
+        }];
+        let fake = Fake::new(World::replica(0));
+        let refuse = Promotion {
+            on_writable_peer: OnWritablePeer::Refuse,
+            ..HOW
+        };
+        let outcome = carry_out(&fake, &peers, Mode::Real, refuse);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        assert_eq!(peer.world.borrow().writes, Writes::Open);
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+        assert_eq!(peer.world.borrow().writes, Writes::Closed);
+    }
+
+    #[test]
+    fn a_peer_that_is_alive_but_says_nothing_is_a_reason_to_refuse_and_a_dead_one_is_not() {
+        let peer = Fake::new(World::primary());
+        let fake = Fake::new(World::replica(0));
+        let denied = Err(Error::new(Kind::Denied, "error 1045").answered(1045));
+        let peers = [Peer {
+            db: &peer,
+            state: &denied,
+        }];
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        let dead = Err(Error::new(Kind::Unreachable, "connection refused"));
+        let peers = [Peer {
+            db: &peer,
+            state: &dead,
+        }];
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+    }
 }

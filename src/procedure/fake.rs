@@ -1,0 +1,205 @@
+//! A server that exists only in memory, and fails when it is told to.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use crate::db::{Channel, Database, Position, Receiver, State, Thread, Writes};
+use crate::error::{Error, Kind, Result};
+use crate::run::Changed;
+
+/// Everything about a server that a procedure can see or change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct World {
+    pub writes: Writes,
+    pub channel: Option<Channel>,
+    pub sessions: Vec<u64>,
+}
+
+impl World {
+    /// A replica with `unapplied` bytes in its relay log; each look at it applies ten of them.
+    pub fn replica(unapplied: u64) -> World {
+        let at = |offset| Position {
+            file: "b.000001".to_owned(),
+            offset,
+        };
+        World {
+            writes: Writes::Closed,
+            channel: Some(Channel {
+                name: String::new(),
+                source: "10.0.0.11:3306".to_owned(),
+                source_id: 1,
+                receiver: Receiver::Connected,
+                applying: true,
+                received: at(1000),
+                applied: at(1000 - unapplied),
+                relay: at(4),
+                retrieved_gtids: String::new(),
+                lag: Some(0),
+                applier_error: None,
+                receiver_error: None,
+            }),
+            sessions: vec![],
+        }
+    }
+
+    pub fn primary() -> World {
+        World {
+            writes: Writes::Open,
+            channel: None,
+            sessions: vec![7, 8],
+        }
+    }
+
+    pub fn unapplied(&self) -> u64 {
+        self.channel
+            .as_ref()
+            .map_or(0, |c| c.received.offset - c.applied.offset)
+    }
+}
+
+/// How the call that fails does so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It has no effect.
+    Before,
+    /// It has its effect, and the answer is lost.
+    After,
+}
+
+/// A server in memory. It insists on the invariants of promotion.
+pub struct Fake {
+    pub world: RefCell<World>,
+    pub calls: Cell<usize>,
+    fail: Option<(usize, Failure)>,
+}
+
+impl Fake {
+    pub fn new(world: World) -> Fake {
+        Fake {
+            world: RefCell::new(world),
+            calls: Cell::new(0),
+            fail: None,
+        }
+    }
+
+    /// Fails once, at the `call`th call, counted from 0.
+    pub fn failing(world: World, call: usize, how: Failure) -> Fake {
+        Fake {
+            fail: Some((call, how)),
+            ..Fake::new(world)
+        }
+    }
+
+    fn call<T>(&self, work: impl FnOnce(&mut World) -> T) -> Result<T> {
+        let call = self.calls.replace(self.calls.get() + 1);
+        let lost = || Error::new(Kind::Unreachable, "the connection broke");
+        match self.fail {
+            Some((at, Failure::Before)) if at == call => Err(lost()),
+            Some((at, Failure::After)) if at == call => {
+                work(&mut self.world.borrow_mut());
+                Err(lost())
+            }
+            _ => Ok(work(&mut self.world.borrow_mut())),
+        }
+    }
+}
+
+impl Database for Fake {
+    fn name(&self) -> String {
+        "db".to_owned()
+    }
+
+    fn state(&self) -> Result<State> {
+        self.call(|world| State {
+            server_id: 2,
+            writes: world.writes,
+            has_super_read_only: false,
+        })
+    }
+
+    fn channels(&self) -> Result<Vec<Channel>> {
+        self.call(|world| world.channel.clone().into_iter().collect())
+    }
+
+    fn unapplied(&self, _: &str) -> Result<Option<String>> {
+        self.call(|world| {
+            let left = world.unapplied();
+            if let Some(channel) = world.channel.as_mut().filter(|c| c.applying) {
+                channel.applied.offset += left.min(10);
+            }
+            (left > 0).then(|| format!("{left} bytes behind"))
+        })
+    }
+
+    fn written(&self) -> Result<Option<Position>> {
+        self.call(|_| None)
+    }
+
+    fn set_thread(&self, thread: Thread, _: &str, run: bool) -> Result<Changed> {
+        self.call(|world| {
+            let Some(channel) = world.channel.as_mut() else {
+                return Changed::AlreadySo;
+            };
+            let was = match thread {
+                Thread::Receiver => channel.receiver != Receiver::Stopped,
+                Thread::Applier => channel.applying,
+            };
+            match thread {
+                Thread::Applier => channel.applying = run,
+                Thread::Receiver if run => channel.receiver = Receiver::Connected,
+                Thread::Receiver => channel.receiver = Receiver::Stopped,
+            }
+            if was == run {
+                Changed::AlreadySo
+            } else {
+                Changed::Yes
+            }
+        })
+    }
+
+    fn forget_source(&self, _: &str) -> Result<Changed> {
+        self.call(|world| {
+            let channel = world.channel.take();
+            assert!(
+                channel.is_none_or(|c| !c.applying && c.receiver == Receiver::Stopped),
+                "the server refuses this while a thread runs"
+            );
+            Changed::Yes
+        })
+    }
+
+    fn open_writes(&self) -> Result<Changed> {
+        self.call(|world| {
+            assert_eq!(
+                world.unapplied(),
+                0,
+                "writable before everything is applied"
+            );
+            world.writes = Writes::Open;
+            Changed::Yes
+        })
+    }
+
+    fn close_writes(&self, _: Duration, _: &[String]) -> Result<Changed> {
+        self.call(|world| {
+            world.writes = Writes::Closed;
+            Changed::Yes
+        })
+    }
+
+    fn sessions(&self, _: &[String]) -> Result<Vec<u64>> {
+        self.call(|world| world.sessions.clone())
+    }
+
+    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
+        self.call(|world| {
+            assert_eq!(
+                world.writes,
+                Writes::Closed,
+                "sessions end before writes are closed"
+            );
+            world.sessions.retain(|id| !ids.contains(id));
+            Changed::Yes
+        })
+    }
+}
