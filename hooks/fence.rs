@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 use hookbox::db::Database;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
-use hookbox::procedure::demote::demote;
+use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::run::{Mode, Outcome};
 use hookbox::turn::{Meeting, Wish, Wished};
 
@@ -79,7 +79,8 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         false => Some((meeting.clone(), wished.clone())),
         true => None,
     })?;
-    Ok(context.run(|run| {
+    let mut turn = None;
+    let outcome = context.run(|run| {
         if let Some(because) = because {
             run.note(because);
         }
@@ -100,16 +101,20 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
                 Err(error) => Ok(Some(error.chain())),
             }
         })?;
-        let turn = match dry {
-            false => Some(meeting.take_turn(name, run.deadline())?),
-            true => None,
-        };
-        let result = demote(run, db, context.demotion());
-        if let Some(turn) = turn {
-            turn.finish();
+        if !dry {
+            turn = Some(meeting.take_turn(name, run.deadline())?);
         }
-        result
-    }))
+        let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
+        let how = Demotion {
+            resume,
+            ..context.demotion()
+        };
+        demote(run, db, how)
+    });
+    if let Some(turn) = turn {
+        turn.end(&outcome);
+    }
+    Ok(outcome)
 }
 
 /// Starts `fence` for the same configuration as `matches`, detached from this process; with

@@ -164,9 +164,8 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
         }
         act(run, &context, event, unfinished.is_some())
     });
-    match turn {
-        Some(turn) if !matches!(outcome, Outcome::Partial { .. }) => turn.finish(),
-        _ => {}
+    if let Some(turn) = turn {
+        turn.end(&outcome);
     }
     Ok(outcome)
 }

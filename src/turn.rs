@@ -16,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::run::Outcome;
 use crate::time::Deadline;
 
 /// Between two tries to get the turn.
@@ -213,10 +214,17 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The work is done, or all of it was taken back. A turn that is dropped without this tells the
-    /// next run that something was left half done.
-    pub fn finish(self) {
-        let _ = rewrite(&self.lock, "");
+    /// Ends the turn. What was left half done, by this run or the one before, is told to the next
+    /// run until one is done; a turn that is dropped, by SIGKILL too, counts as half done.
+    pub fn end(self, outcome: &Outcome) {
+        let nothing_left = match outcome {
+            Outcome::Done => true,
+            Outcome::Refused(_) | Outcome::RolledBack(_) => self.unfinished.is_none(),
+            Outcome::Partial { .. } => false,
+        };
+        if nothing_left {
+            let _ = rewrite(&self.lock, "");
+        }
     }
 }
 
@@ -312,8 +320,11 @@ mod tests {
         let turn = meeting.take_turn("notify_master", &deadline).unwrap();
         assert_eq!(turn.unfinished.as_deref(), Some("notify_backup"));
         assert!(meeting.take_turn("x", &deadline).is_err());
-        turn.finish();
+        turn.end(&Outcome::Refused(Error::new(Kind::Unreachable, "down")));
         let deadline = Deadline::after(Duration::from_millis(30));
+        let turn = meeting.take_turn("x", &deadline).unwrap();
+        assert_eq!(turn.unfinished.as_deref(), Some("notify_master"));
+        turn.end(&Outcome::Done);
         assert_eq!(meeting.take_turn("x", &deadline).unwrap().unfinished, None);
     }
 
