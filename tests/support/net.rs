@@ -36,8 +36,11 @@ impl Namespace {
     /// Runs `job` inside.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = channel();
-        self.jobs.send(Box::new(move || drop(tell.send(job())))).unwrap();
-        told.recv().expect("what failed in the namespace is said above")
+        self.jobs
+            .send(Box::new(move || drop(tell.send(job()))))
+            .unwrap();
+        told.recv()
+            .expect("what failed in the namespace is said above")
     }
 
     /// Runs a shell script inside; it has to succeed. Gives its output.
@@ -58,7 +61,10 @@ pub fn two_hosts() -> Option<(Namespace, Namespace)> {
     if !Uid::effective().is_root() {
         // Written so that the test harness does not swallow it.
         let test = std::thread::current().name().unwrap_or_default().to_owned();
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: network namespaces need root");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {test}: network namespaces need root"
+        );
         return None;
     }
     let (here, there) = (Namespace::new(), Namespace::new());
@@ -70,10 +76,8 @@ pub fn two_hosts() -> Option<(Namespace, Namespace)> {
          ip link set a0 up",
         there.path
     ));
-    there.sh(
-        "ip address add 10.7.0.2/24 dev b0
+    there.sh("ip address add 10.7.0.2/24 dev b0
          ip address add fd07::2/64 dev b0 nodad
-         ip link set b0 up",
-    );
+         ip link set b0 up");
     Some((here, there))
 }
