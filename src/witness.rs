@@ -222,7 +222,7 @@ impl<'w> Asked<'w> {
                     socket,
                     answer,
                 }),
-                Err(fault) => self.faults.borrow_mut()[witness] = Some(fault),
+                Err(fault) => drop(self.faults.borrow_mut()[witness].get_or_insert(fault)),
             }
         }
         questions
@@ -253,7 +253,7 @@ impl<'w> Asked<'w> {
                     Heard::Alive => return Ok(Some(&self.witnesses[question.witness].text)),
                     Heard::Nothing => {}
                     Heard::Fault(fault) => {
-                        self.faults.borrow_mut()[question.witness] = Some(fault);
+                        self.faults.borrow_mut()[question.witness].get_or_insert(fault);
                         epoll.delete(&question.socket).map_err(bug)?;
                         open -= 1;
                     }
@@ -283,12 +283,16 @@ impl<'w> Asked<'w> {
 impl Question {
     fn hear(&self) -> Heard {
         match &self.answer {
+            // The peer's address as well: an error is told only once, then there is no error.
             Answer::Connection => match self.socket.take_error() {
-                Ok(None) => Heard::Alive,
+                Ok(None) => match self.socket.peer_addr() {
+                    Ok(_) => Heard::Alive,
+                    Err(error) => Heard::Fault(silent(error)),
+                },
                 Ok(Some(error)) | Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     Heard::Alive
                 }
-                Ok(Some(error)) | Err(error) => Heard::Fault(Fault::Silent(error.to_string())),
+                Ok(Some(error)) | Err(error) => Heard::Fault(silent(error)),
             },
             Answer::Echo {
                 reply,

@@ -183,10 +183,6 @@ fn failed_to_send(link: &str, errno: Errno) -> Error {
 /// `socket` as its stdin only to close it last: closing a packet socket waits for an RCU grace
 /// period in the kernel, about 12 ms (`packet_release`, `synchronize_net`).
 pub(super) fn repeat_detached(vip: &Vip, socket: OwnedFd) -> std::io::Result<()> {
-    #[expect(
-        clippy::zombie_processes,
-        reason = "it outlives this process on purpose"
-    )]
     Command::new("/proc/self/exe")
         .arg0("hookbox")
         .args(["vip", "announce", "--repeats"])
