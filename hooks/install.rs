@@ -80,6 +80,10 @@ fn install(matches: &ArgMatches) -> Result<()> {
         let error = Error::new(Kind::Refused, format!("{} is not there", dir.display()));
         return Err(error.advise(format!("install -d -m 755 {}", dir.display())));
     }
+    if !program.exists() {
+        let error = Error::new(Kind::Refused, format!("{} is not there", program.display()));
+        return Err(error.advise("name the program with --program FILE"));
+    }
     script_security::check_dir(&dir)?;
     script_security::check_program(&program)?;
     let shims = shims(&dir, &program)?;
