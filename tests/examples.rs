@@ -25,13 +25,19 @@ fn uncommented(mark: &str) -> String {
 
 #[test]
 fn the_example_as_it_stands_is_all_defaults() {
-    assert_eq!(toml::from_str::<Config>(EXAMPLE).unwrap(), Config::default());
+    assert_eq!(
+        toml::from_str::<Config>(EXAMPLE).unwrap(),
+        Config::default()
+    );
 }
 
 #[test]
 fn every_default_in_the_example_is_the_default_of_the_program() {
     let defaults = uncommented("#");
-    assert_eq!(toml::from_str::<Config>(&defaults).unwrap(), Config::default());
+    assert_eq!(
+        toml::from_str::<Config>(&defaults).unwrap(),
+        Config::default()
+    );
     let shown: Table = defaults.parse().unwrap();
     let known = serde_json::to_value(Config::default()).unwrap();
     for (table, keys) in known.as_object().unwrap() {
@@ -39,7 +45,9 @@ fn every_default_in_the_example_is_the_default_of_the_program() {
         if table == "peer" {
             continue;
         }
-        let shown = shown.get(table).unwrap_or_else(|| panic!("`{table}` is not shown"));
+        let shown = shown
+            .get(table)
+            .unwrap_or_else(|| panic!("`{table}` is not shown"));
         for (key, default) in keys.as_object().into_iter().flatten() {
             let is_shown = shown.get(key).is_some();
             assert_eq!(is_shown, *default != Value::Null, "`{key}` in [{table}]");
