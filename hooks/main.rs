@@ -4,6 +4,8 @@ mod check_mysql;
 mod context;
 mod contract;
 mod fence;
+mod install;
+mod maintenance;
 mod notify;
 mod status;
 
@@ -82,6 +84,20 @@ pub const APPLETS: &[Applet] = &[
         hook: false,
         command: status::command,
         main: status::main,
+    },
+    Applet {
+        name: "maintenance",
+        about: "for a while the check passes and the notify scripts only log",
+        hook: false,
+        command: maintenance::command,
+        main: maintenance::main,
+    },
+    Applet {
+        name: "install",
+        about: "make a file for every hook, where keepalived trusts it",
+        hook: false,
+        command: install::command,
+        main: install::main,
     },
 ];
 

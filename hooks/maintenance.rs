@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{Arg, ArgMatches, Command};
-use hookbox::error::{Error, Result};
+use hookbox::error::Result;
 use hookbox::maintenance::{self, Maintenance};
 use hookbox::run::Changed;
 use humantime::{format_duration, format_rfc3339_seconds, parse_duration};

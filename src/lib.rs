@@ -18,6 +18,7 @@ pub mod procedure;
 pub mod run;
 #[cfg(test)]
 mod scratch;
+pub mod script_security;
 pub mod secret;
 pub mod time;
 pub mod turn;

@@ -1,47 +1,29 @@
 //! What a configuration file may say, and what is said when it is wrong.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod scratch;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hookbox::config::{Config, OnLag, instances, load};
 use hookbox::error::{Error, Kind};
 use hookbox::verdict::Class;
+use scratch::Scratch;
 
-/// A directory that is gone when the test ends.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("hookbox-config-{}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-
-    /// Writes a file that everybody may read.
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Writes a file that everybody may read.
+fn write(dir: &Scratch, name: &str, text: &str) -> PathBuf {
+    let path = dir.path().join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    path
 }
 
 fn parse(text: &str, instance: Option<&str>) -> Result<Config, Error> {
     let dir = Scratch::new();
-    load(Some(&dir.write("hookbox.toml", text)), instance)
+    load(Some(&write(&dir, "hookbox.toml", text)), instance)
 }
 
 /// The message for a wrong file, with the file's directory cut off.
@@ -78,9 +60,9 @@ fn a_named_file_that_is_missing_is_an_error() {
 #[test]
 fn a_fifo_or_a_directory_in_its_place_is_an_error_at_once() {
     let dir = Scratch::new();
-    let fifo = dir.0.join("fifo");
+    let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for path in [&fifo, &dir.0] {
+    for path in [fifo.as_path(), dir.path()] {
         let error = load(Some(path), None).unwrap_err();
         assert!(
             error.chain().ends_with("not a regular file"),
@@ -422,7 +404,7 @@ fn an_unknown_instance_is_told_the_known_ones() {
         "hookbox.toml: no [instance.a]: none is configured"
     );
     let dir = Scratch::new();
-    let path = dir.write("hookbox.toml", TWO);
+    let path = write(&dir, "hookbox.toml", TWO);
     assert_eq!(instances(Some(&path)).unwrap(), ["orders", "third"]);
 }
 
@@ -476,7 +458,8 @@ fn an_instance_name_is_plain() {
 #[test]
 fn an_option_file_says_how_to_reach_the_server_where_the_configuration_does_not() {
     let dir = Scratch::new();
-    let client = dir.write(
+    let client = write(
+        &dir,
         "my.cnf",
         "[client]\nhost=10.0.0.9\nport=3308\nsocket=/run/x.sock\n",
     );
