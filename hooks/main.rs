@@ -8,6 +8,7 @@ mod install;
 mod maintenance;
 mod notify;
 mod status;
+mod vip;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -72,18 +73,25 @@ pub const APPLETS: &[Applet] = &[
         main: notify::main,
     },
     Applet {
-        name: "fence",
-        about: "close writes here, waiting for a server that does not answer yet",
-        hook: false,
-        command: fence::command,
-        main: fence::main,
-    },
-    Applet {
         name: "status",
         about: "this server's role, replication, VIPs, and the last run",
         hook: false,
         command: status::command,
         main: status::main,
+    },
+    Applet {
+        name: "vip",
+        about: "add, delete, show or announce a virtual address on this host",
+        hook: false,
+        command: vip::command,
+        main: |_, matches| vip::main(matches),
+    },
+    Applet {
+        name: "fence",
+        about: "close writes here, waiting for a server that does not answer yet",
+        hook: false,
+        command: fence::command,
+        main: fence::main,
     },
     Applet {
         name: "maintenance",
