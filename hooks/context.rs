@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches};
 use hookbox::config::{self, Config};
 use hookbox::db::Database;
-use hookbox::db::State;
+use hookbox::db::PeerState;
 use hookbox::db::server::Server;
 use hookbox::db::session::Endpoint;
 use hookbox::error::{Error, Kind, Result};
@@ -38,7 +38,7 @@ pub struct Context {
 }
 
 /// A peer and what it said of itself, or why it said nothing.
-pub type Asked = (Server, Result<State>);
+pub type Asked = (Server, Result<PeerState>);
 
 /// The arguments that every applet takes.
 pub fn arguments() -> [Arg; 2] {
@@ -148,11 +148,11 @@ impl Context {
 
     fn ask_peers(&self, places: Vec<(Endpoint, Login)>) -> Vec<Asked> {
         let promote = &self.config.promote;
-        let states: Vec<Result<State>> = std::thread::scope(|scope| {
+        let seen: Vec<Result<PeerState>> = std::thread::scope(|scope| {
             let ask = |(endpoint, login): &(Endpoint, Login)| {
                 let (endpoint, login) = (endpoint.clone(), login.clone());
                 let limit = promote.peer_limit;
-                scope.spawn(move || Server::new(endpoint, login, Deadline::after(limit)).state())
+                scope.spawn(move || see_peer(&Server::new(endpoint, login, Deadline::after(limit))))
             };
             let asked: Vec<_> = places.iter().map(ask).collect();
             let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
@@ -167,7 +167,7 @@ impl Context {
         places
             .into_iter()
             .map(|(endpoint, login)| Server::new(endpoint, login, bound.clone()))
-            .zip(states)
+            .zip(seen)
             .collect()
     }
 
@@ -204,6 +204,14 @@ impl Context {
             self.instance.as_deref(),
         )
     }
+}
+
+fn see_peer(peer: &Server) -> Result<PeerState> {
+    let channels = peer.channels()?;
+    Ok(PeerState {
+        state: peer.state()?,
+        sources: channels.iter().map(|channel| channel.source_id).collect(),
+    })
 }
 
 /// Where the server on this host listens.

@@ -28,7 +28,7 @@ pub fn status(caller: Caller, outcome: &Outcome) -> u8 {
 /// The exit status for a failure before any run began.
 pub fn failure(caller: Caller, error: &Error) -> u8 {
     match caller {
-        Caller::Keepalived if error.kind() == Kind::Usage => 2,
+        Caller::Keepalived if matches!(error.kind(), Kind::Usage | Kind::Config) => 2,
         Caller::Keepalived => 1,
         Caller::Person => refused(error),
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use hookbox::config::Config;
+use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Host, Link, Vip};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::procedure::promote::{Peer, Promotion, promote};
-use hookbox::run::{Mode, Outcome, Run};
+use hookbox::run::{Changed, Mode, Outcome, Run};
+use hookbox::successor::Successor;
 use hookbox::turn::{Meeting, Turn, Wish, Wished};
 
 use crate::context::{self, Context, complain};
@@ -173,16 +175,17 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
 fn act<'a>(run: &mut Run<'a>, context: &'a Context, event: Event, resume: bool) -> Result<()> {
     match event {
         Event::Master => become_primary(run, context),
-        Event::Backup | Event::Fault | Event::Stop => become_standby(run, context, resume),
+        Event::Backup | Event::Fault | Event::Stop => become_standby(run, context, event, resume),
     }
 }
 
 fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context) -> Result<()> {
     let config = &context.config;
+    let successor = Successor::read(&config.paths.state)?;
     let peers: Vec<Peer> = context
         .peers()?
         .iter()
-        .map(|(db, state)| Peer { db, state })
+        .map(|(db, seen)| Peer { db, seen })
         .collect();
     let how = Promotion {
         limit: config.promote.limit,
@@ -192,16 +195,48 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context) -> Result<()> {
         forget_source: config.promote.forget_source,
         fence: context.demotion(),
     };
-    promote(run, context.server()?, &peers, how)?;
+    promote(run, context.server()?, &peers, successor.as_ref(), how)?;
+    if successor.is_some() {
+        run.act("forget who took over before", || {
+            Successor::forget(&config.paths.state).map(|()| Changed::Yes)
+        })?;
+    }
     announce(run, config)
 }
 
-fn become_standby<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> Result<()> {
+fn become_standby<'a>(
+    run: &mut Run<'a>,
+    context: &'a Context,
+    event: Event,
+    resume: bool,
+) -> Result<()> {
     let how = Demotion {
         resume,
         ..context.demotion()
     };
-    demote(run, context.server()?, how)
+    let db = context.server()?;
+    demote(run, db, how)?;
+    match event {
+        Event::Stop => Ok(()), // no time for questions to others
+        _ => remember_successor(run, context, db.state()?.server_id),
+    }
+}
+
+/// A peer that takes writes and does not replicate from here has taken over.
+fn remember_successor(run: &mut Run<'_>, context: &Context, own_id: u32) -> Result<()> {
+    for (peer, seen) in context.peers()? {
+        let Ok(seen) = seen else { continue };
+        if seen.state.writes == Writes::Open && !seen.sources.contains(&own_id) {
+            let name = peer.name();
+            run.act(&format!("remember that {name} took over"), || {
+                let successor = Successor::now(&name, seen.state.server_id);
+                successor
+                    .write(&context.config.paths.state)
+                    .map(|()| Changed::Yes)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Keepalived announced the address when it added it, which was before this server could take

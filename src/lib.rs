@@ -20,6 +20,7 @@ pub mod run;
 mod scratch;
 pub mod script_security;
 pub mod secret;
+pub mod successor;
 pub mod time;
 pub mod turn;
 pub mod verdict;

@@ -89,6 +89,15 @@ impl State {
     }
 }
 
+/// What a peer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerState {
+    /// Who it is and whether it takes writes.
+    pub state: State,
+    /// The `server_id`s of the servers it replicates from.
+    pub sources: Vec<u32>,
+}
+
 /// A place in a binary log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {

@@ -5,16 +5,17 @@ use std::time::Duration;
 use super::demote::{Demotion, demote};
 use super::replicate_again;
 use crate::config::{OnLag, OnWritablePeer};
-use crate::db::{Channel, Database, Position, Receiver, State, Thread, Writes};
+use crate::db::{Channel, Database, PeerState, Position, Receiver, Thread, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Run;
+use crate::successor::Successor;
 
 /// Another server that may be primary, and what it said of itself.
 pub struct Peer<'a> {
     /// For fencing it.
     pub db: &'a dyn Database,
     /// Its answer, or why there is none.
-    pub state: &'a Result<State>,
+    pub seen: &'a Result<PeerState>,
 }
 
 /// How a replica is to be promoted.
@@ -36,6 +37,8 @@ pub struct Promotion<'a> {
 
 /// Makes `db` writable once it has applied everything it received, and no peer takes writes.
 ///
+/// `successor` took over from this server before, if that is known.
+///
 /// # Errors
 /// When it cannot be done without losing something, unless `how` says to do it anyway; then the
 /// timeline says what was lost.
@@ -43,6 +46,7 @@ pub fn promote<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
     peers: &[Peer<'_>],
+    successor: Option<&Successor>,
     how: Promotion<'a>,
 ) -> Result<()> {
     let name = db.name();
@@ -55,6 +59,9 @@ pub fn promote<'a>(
     run.check(&format!("{name} applies without error"), || {
         channels.iter().try_for_each(|c| applies(c, how.on_lag))
     })?;
+    if let Some(successor) = successor {
+        follows(run, &name, &channels, successor, how.on_lag)?;
+    }
     for peer in peers {
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how.receive_limit)?;
@@ -97,12 +104,46 @@ fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
     }
 }
 
+/// A server that was replaced and does not replicate from its successor holds old data.
+fn follows(
+    run: &mut Run<'_>,
+    name: &str,
+    channels: &[Channel],
+    successor: &Successor,
+    on_lag: OnLag,
+) -> Result<()> {
+    let Successor {
+        name: other, seen, ..
+    } = successor;
+    let follows = channels.iter().any(|c| c.source_id == successor.server_id);
+    if !follows && on_lag == OnLag::Force {
+        run.note(format!(
+            "GIVING UP what {other} wrote: it was the primary at {seen}"
+        ));
+        return Ok(());
+    }
+    run.check(
+        &format!("{name} has what {other} wrote"),
+        || match follows {
+            true => Ok(()),
+            false => {
+                let what =
+                    format!("{other} was the primary at {seen}, and this is no replica of it");
+                Err(Error::new(Kind::Refused, what).advise(format!(
+                    "bring {other} back and make this server its replica; \
+                 [promote] on_lag = \"force\" gives up what only {other} has"
+                )))
+            }
+        },
+    )
+}
+
 /// Sees to it that `peer` takes no writes, as far as it can be reached.
 fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<()> {
     let name = peer.db.name();
     let step = format!("{name} takes no writes");
-    match peer.state {
-        Ok(state) if state.writes != Writes::Open => run.check(&step, || Ok(())),
+    match peer.seen {
+        Ok(seen) if seen.state.writes != Writes::Open => run.check(&step, || Ok(())),
         Ok(_) if how.on_writable_peer == OnWritablePeer::Fence => {
             run.note(format!("{name} takes writes"));
             demote(run, peer.db, how.fence)
@@ -131,10 +172,13 @@ fn receive_rest(
     channels: &[Channel],
     limit: Duration,
 ) -> Result<()> {
-    let Ok(state) = peer.state else {
+    let Ok(seen) = peer.seen else {
         return Ok(());
     };
-    let Some(channel) = channels.iter().find(|c| c.source_id == state.server_id) else {
+    let Some(channel) = channels
+        .iter()
+        .find(|c| c.source_id == seen.state.server_id)
+    else {
         return Ok(());
     };
     let source = peer.db.name();
@@ -238,7 +282,7 @@ mod tests {
 
     fn carry_out(fake: &Fake, peers: &[Peer<'_>], mode: Mode, how: Promotion<'_>) -> Outcome {
         let run = Run::new(Deadline::after(Duration::from_secs(5)), mode, |_| {});
-        run.carry_out(|run| promote(run, fake, peers, how))
+        run.carry_out(|run| promote(run, fake, peers, None, how))
     }
 
     fn promoted(fake: &Fake, how: Promotion<'_>) -> Outcome {
@@ -329,12 +373,38 @@ mod tests {
     }
 
     #[test]
+    fn a_replaced_primary_is_promoted_again_only_as_a_replica_of_its_successor() {
+        let successor = Successor::now("10.0.0.11:3306", 1);
+        let replaced = |fake: &Fake, how| {
+            let run = Run::new(Deadline::after(Duration::from_secs(5)), Mode::Real, |_| {});
+            run.carry_out(|run| promote(run, fake, &[], Some(&successor), how))
+        };
+        let stale = World {
+            writes: Writes::Closed,
+            ..World::primary()
+        };
+        let fake = Fake::new(stale.clone());
+        assert!(matches!(replaced(&fake, HOW), Outcome::Refused(_)));
+        assert_eq!(*fake.world.borrow(), stale);
+        let forced = Promotion {
+            on_lag: OnLag::Force,
+            ..HOW
+        };
+        assert!(matches!(replaced(&fake, forced), Outcome::Done));
+        let rejoined = Fake::new(World::replica(0)); // of server 1
+        assert!(matches!(replaced(&rejoined, HOW), Outcome::Done));
+    }
+
+    #[test]
     fn a_peer_that_takes_writes_is_closed_first_or_is_a_reason_to_refuse() {
         let peer = Fake::new(World::primary());
-        let state = peer.state();
+        let seen = peer.state().map(|state| PeerState {
+            state,
+            sources: vec![],
+        });
         let peers = [Peer {
             db: &peer,
-            state: &state,
+            seen: &seen,
         }];
         let fake = Fake::new(World::replica(0));
         let refuse = Promotion {
@@ -356,14 +426,14 @@ mod tests {
         let denied = Err(Error::new(Kind::Denied, "error 1045").answered(1045));
         let peers = [Peer {
             db: &peer,
-            state: &denied,
+            seen: &denied,
         }];
         let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
         assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
         let dead = Err(Error::new(Kind::Unreachable, "connection refused"));
         let peers = [Peer {
             db: &peer,
-            state: &dead,
+            seen: &dead,
         }];
         let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
