@@ -115,7 +115,7 @@ fn follows(
     let Successor {
         name: other, seen, ..
     } = successor;
-    let follows = channels.iter().any(|c| c.source_id == successor.server_id);
+    let follows = successor.is_source_of(channels);
     if !follows && on_lag == OnLag::Force {
         run.note(format!(
             "GIVING UP what {other} wrote: it was the primary at {seen}"
