@@ -1,5 +1,5 @@
 //! `hookbox install`: files that keepalived trusts, and no others.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
 
 mod scratch;
 
