@@ -88,7 +88,7 @@ impl Place {
 
 /// Not by a macro: what those print is kept back when a test passes.
 fn skipped(why: &str) {
-    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+    eprintln!("SKIPPED: {why}");
 }
 
 /// What keepalived says of the configuration with these hooks: 0 is fine, 5 is that a script is
