@@ -3,8 +3,9 @@
 
 mod scratch;
 
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
