@@ -1,9 +1,8 @@
 //! `hookbox install`: files that keepalived trusts, and no others.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod scratch;
-
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
