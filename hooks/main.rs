@@ -6,6 +6,7 @@ mod contract;
 mod fence;
 mod notify;
 mod status;
+mod vip;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -82,6 +83,13 @@ pub const APPLETS: &[Applet] = &[
         hook: false,
         command: status::command,
         main: status::main,
+    },
+    Applet {
+        name: "vip",
+        about: "add, delete, show or announce a virtual address on this host",
+        hook: false,
+        command: vip::command,
+        main: vip::main,
     },
 ];
 
