@@ -26,7 +26,7 @@ pub use host::Host;
 pub use keepalived::Keepalived;
 pub use pair::{Node, Pair, Shape};
 pub use sampler::Sampler;
-pub use server::{Replication, Server};
+pub use server::{Replication, Server, rows};
 pub use switch::{GATEWAY, Switch};
 pub use writer::{Ack, Writer, lost, outage};
 

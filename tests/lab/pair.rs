@@ -74,7 +74,9 @@ impl Node {
         switch.plug(&host, &address);
         let settings = match shape {
             Shape::PrimaryAndReplica => String::new(),
-            Shape::Circle => format!("auto-increment-increment = 2\nauto-increment-offset = {id}"),
+            Shape::Circle => format!(
+                "auto-increment-increment = 2\nauto-increment-offset = {id}\ngtid-domain-id = {id}"
+            ),
         };
         let mut server = Server::new(&host, &address, id, &settings);
         server.start();
