@@ -117,9 +117,11 @@ fn check(
         read_only_with_vip(config, meeting, deadline, before.as_ref(), seen);
     let passed = passes(config, &seen);
     if !matches.get_flag("dry-run") {
-        Memory::of(&seen, passed, read_only_since).keep(&config.paths.run);
+        let failures = before.as_ref().map_or(0, |before| before.failures);
+        let memory = Memory::of(&seen, passed, failures, read_only_since);
+        memory.keep(&config.paths.run);
         let changed = before.is_none_or(|before| before.class != seen.class);
-        tell(matches, config, deadline, &seen, passed, changed);
+        tell(matches, config, deadline, &seen, &memory, changed);
     }
     report(config, &seen, deadline)
 }
@@ -284,17 +286,18 @@ fn tell(
     config: &Config,
     deadline: &Deadline,
     seen: &Seen,
-    passed: bool,
+    memory: &Memory,
     changed: bool,
 ) {
     let line = format!("{}: {}", seen.class, seen.text);
     if changed {
-        match passed {
+        match memory.passed {
             true => log::info!("{line}"),
             false => log::warn!("{line}"),
         }
     }
-    let fencing = !passed && config.check.fence && check::calls_for_fencing(seen);
+    let decided = !memory.passed && memory.failures >= config.check.fence_after;
+    let fencing = decided && config.check.fence && check::calls_for_fencing(seen);
     let stuck = matches!(seen.class, Class::Hung | Class::Disk);
     if fencing || changed && stuck {
         if let Err(error) = fence::start(matches, &format!("check_mysql said {line}"), !fencing) {

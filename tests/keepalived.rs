@@ -83,7 +83,11 @@ impl Trial {
         let writer = self.writer.as_ref().unwrap();
         while !writer.is_served_by(&node.server, since) {
             if since.elapsed() > limit {
-                panic!("{} took no write within {limit:?}\n{}", node.host.name, self.story());
+                panic!(
+                    "{} took no write within {limit:?}\n{}",
+                    node.host.name,
+                    self.story()
+                );
             }
             sleep(Duration::from_millis(10));
         }
@@ -93,15 +97,29 @@ impl Trial {
     fn end(&mut self) {
         let acks = self.writer.take().unwrap().stop();
         let (db1, db2) = (&self.pair.db1, &self.pair.db2);
-        let primaries: Vec<&Node> = [db1, db2].into_iter().filter(|node| node.is_primary()).collect();
+        let primaries: Vec<&Node> = [db1, db2]
+            .into_iter()
+            .filter(|node| node.is_primary())
+            .collect();
         let holders = [db1, db2].into_iter().filter(|node| node.has_vip()).count();
         let [primary] = primaries[..] else {
             panic!("{} primaries\n{}", primaries.len(), self.story());
         };
         assert_eq!(holders, 1, "hosts with the address\n{}", self.story());
-        assert_eq!(self.sampler.overlap(), Duration::ZERO, "two writers\n{}", self.story());
+        assert_eq!(
+            self.sampler.overlap(),
+            Duration::ZERO,
+            "two writers\n{}",
+            self.story()
+        );
         let lost = lost(&acks, &primary.server);
-        assert!(lost.is_empty(), "{} of {} writes lost\n{}", lost.len(), acks.len(), self.story());
+        assert!(
+            lost.is_empty(),
+            "{} of {} writes lost\n{}",
+            lost.len(),
+            acks.len(),
+            self.story()
+        );
         for node in [db1, db2] {
             self.wait_for_complete_journal(node);
         }
@@ -115,7 +133,11 @@ impl Trial {
         let started = Instant::now();
         while let Some(incomplete) = incomplete(&node.journal()) {
             if started.elapsed() > Duration::from_secs(5) {
-                panic!("journal of {}: {incomplete}\n{}", node.host.name, self.story());
+                panic!(
+                    "journal of {}: {incomplete}\n{}",
+                    node.host.name,
+                    self.story()
+                );
             }
             sleep(Duration::from_millis(50));
         }
@@ -130,7 +152,10 @@ impl Trial {
     fn story(&self) -> String {
         let mut story = String::new();
         for change in self.sampler.changes() {
-            let at = change.at.saturating_duration_since(self.began).as_secs_f64();
+            let at = change
+                .at
+                .saturating_duration_since(self.began)
+                .as_secs_f64();
             let (host, vip, writable) = (change.host, change.vip, change.writable);
             let _ = writeln!(story, "{at:8.3} {host} address: {vip} writable: {writable}");
         }
@@ -171,7 +196,9 @@ fn incomplete(journal: &str) -> Option<String> {
             _ => {}
         }
     }
-    open.into_iter().next().map(|(run, step)| format!("{run} did not end, it was at {step:?}"))
+    open.into_iter()
+        .next()
+        .map(|(run, step)| format!("{run} did not end, it was at {step:?}"))
 }
 
 /// Waits until both servers of a circle have the same rows.
@@ -203,7 +230,11 @@ fn primary_is_killed_and_started_again(trial: &mut Trial) {
 #[test]
 fn a_killed_primary_is_replaced_in_about_a_second_and_comes_back_read_only() {
     for by in [Replication::Gtid, Replication::FileAndPosition] {
-        in_shape(Shape::PrimaryAndReplica, by, primary_is_killed_and_started_again);
+        in_shape(
+            Shape::PrimaryAndReplica,
+            by,
+            primary_is_killed_and_started_again,
+        );
         in_shape(Shape::Circle, by, primary_is_killed_and_started_again);
     }
 }
@@ -260,7 +291,13 @@ fn a_replica_that_is_cut_off_does_not_take_the_address() {
     in_both_shapes(|trial| {
         trial.pair.switch.block(&trial.pair.db2.host);
         sleep(Duration::from_secs(5));
-        assert!(!trial.sampler.changes().iter().any(|seen| seen.host == "db2" && seen.vip));
+        assert!(
+            !trial
+                .sampler
+                .changes()
+                .iter()
+                .any(|seen| seen.host == "db2" && seen.vip)
+        );
         trial.pair.switch.heal(&trial.pair.db2.host);
         trial.wait_until_served_by(&trial.pair.db1, Instant::now(), Duration::from_secs(15));
         assert!(trial.pair.db1.is_primary());
@@ -330,7 +367,11 @@ fn both_nodes_rebooted_agree_on_one_primary() {
             trial.pair.db1.is_primary() || trial.pair.db2.is_primary()
         });
         let pair = &trial.pair;
-        let primary = if pair.db1.is_primary() { &pair.db1 } else { &pair.db2 };
+        let primary = if pair.db1.is_primary() {
+            &pair.db1
+        } else {
+            &pair.db2
+        };
         trial.wait_until_served_by(primary, started, Duration::from_secs(15));
         sleep(Duration::from_secs(3));
     });
@@ -345,7 +386,10 @@ fn a_replica_that_lags_applies_what_it_received_before_it_takes_writes() {
         let killed = Instant::now();
         trial.pair.db1.server.kill();
         sleep(Duration::from_millis(2500));
-        assert!(!trial.pair.db2.server.is_writable(), "nothing was applied yet");
+        assert!(
+            !trial.pair.db2.server.is_writable(),
+            "nothing was applied yet"
+        );
         lab::rows(&mut blocker, "UNLOCK TABLES").unwrap();
         trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(8));
         trial.pair.db1.server.start();

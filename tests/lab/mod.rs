@@ -38,10 +38,18 @@ pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root".to_owned());
     }
-    ["unshare", "nsenter", "ip", "bridge", "mariadbd", "mariadb-install-db", "keepalived"]
-        .into_iter()
-        .find(|program| !is_installed(program))
-        .map(|program| format!("{program} is not installed"))
+    [
+        "unshare",
+        "nsenter",
+        "ip",
+        "bridge",
+        "mariadbd",
+        "mariadb-install-db",
+        "keepalived",
+    ]
+    .into_iter()
+    .find(|program| !is_installed(program))
+    .map(|program| format!("{program} is not installed"))
 }
 
 fn is_installed(program: &str) -> bool {
@@ -54,7 +62,10 @@ fn is_installed(program: &str) -> bool {
 pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < limit, "still not so after {limit:?}: {what}");
+        assert!(
+            started.elapsed() < limit,
+            "still not so after {limit:?}: {what}"
+        );
         sleep(Duration::from_millis(10));
     }
 }
