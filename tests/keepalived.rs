@@ -349,31 +349,46 @@ fn a_server_that_flaps_moves_the_address_once() {
     });
 }
 
+/// Stops both servers and starts everything again; keepalived must be stopping already.
+fn reboot(trial: &mut Trial) {
+    for node in [&mut trial.pair.db1, &mut trial.pair.db2] {
+        node.server.stop();
+    }
+    for node in [&mut trial.pair.db1, &mut trial.pair.db2] {
+        node.server.start();
+        node.keepalived.start();
+    }
+    let started = Instant::now();
+    wait_until("there is a primary", Duration::from_secs(15), || {
+        trial.pair.db1.is_primary() || trial.pair.db2.is_primary()
+    });
+    let pair = &trial.pair;
+    let primary = if pair.db1.is_primary() {
+        &pair.db1
+    } else {
+        &pair.db2
+    };
+    trial.wait_until_served_by(primary, started, Duration::from_secs(15));
+    sleep(Duration::from_secs(3));
+}
+
 #[test]
-fn both_nodes_rebooted_agree_on_one_primary() {
+fn both_nodes_rebooted_at_once_agree_on_one_primary() {
     in_both_shapes(|trial| {
-        for node in [&mut trial.pair.db1, &mut trial.pair.db2] {
-            node.keepalived.stop();
-        }
-        for node in [&mut trial.pair.db1, &mut trial.pair.db2] {
-            node.server.stop();
-        }
-        for node in [&mut trial.pair.db1, &mut trial.pair.db2] {
-            node.server.start();
-            node.keepalived.start();
-        }
-        let started = Instant::now();
-        wait_until("there is a primary", Duration::from_secs(15), || {
-            trial.pair.db1.is_primary() || trial.pair.db2.is_primary()
-        });
-        let pair = &trial.pair;
-        let primary = if pair.db1.is_primary() {
-            &pair.db1
-        } else {
-            &pair.db2
-        };
-        trial.wait_until_served_by(primary, started, Duration::from_secs(15));
-        sleep(Duration::from_secs(3));
+        let db1 = trial.pair.db1.keepalived.begin_to_stop();
+        let db2 = trial.pair.db2.keepalived.begin_to_stop();
+        db1.wait_for_end();
+        db2.wait_for_end();
+        reboot(trial);
+    });
+}
+
+#[test]
+fn both_nodes_rebooted_one_after_the_other_come_back_with_the_newer_data() {
+    in_both_shapes(|trial| {
+        trial.pair.db1.keepalived.stop();
+        trial.pair.db2.keepalived.stop();
+        reboot(trial);
     });
 }
 

@@ -169,6 +169,11 @@ impl Process {
         self.host.sh(&format!("kill -s {signal} {}", self.pid));
     }
 
+    /// The same for it and those of its children that have not left its process group.
+    pub fn signal_group(&self, signal: &str) {
+        self.host.sh(&format!("kill -s {signal} -- -{}", self.pid));
+    }
+
     pub fn wait_for_end(self) {
         let directory = self.host.path(&format!("/proc/{}", self.pid));
         wait_until("a program ends", Duration::from_secs(30), || {

@@ -37,17 +37,20 @@ impl Keepalived {
 
     /// Stops it with SIGTERM, as systemd does, and waits for its end.
     pub fn stop(&mut self) {
+        self.begin_to_stop().wait_for_end();
+    }
+
+    /// Sends SIGTERM; it takes a second to end.
+    pub fn begin_to_stop(&mut self) -> Process {
         let process = self.process.take().expect("keepalived runs");
         process.signal("TERM");
-        process.wait_for_end();
+        process
     }
 
     /// Ends all of it with SIGKILL: the address stays, nobody is told.
     pub fn kill(&mut self) {
         let process = self.process.take().expect("keepalived runs");
-        let pid_files = "/run/keepalived.pid /run/keepalived_vrrp.pid";
-        self.host
-            .sh(&format!("kill -s KILL $(cat {pid_files}); rm {pid_files}"));
+        process.signal_group("KILL");
         process.wait_for_end();
     }
 
