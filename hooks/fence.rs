@@ -9,12 +9,14 @@ use std::process::{Command as Process, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
+use hookbox::check;
 use hookbox::db::Database;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::run::{Mode, Outcome};
 use hookbox::turn::{Meeting, Wish, Wished};
+use hookbox::verdict::Class;
 
 use crate::context::{self, Context, complain};
 use crate::contract::{self, Caller};
@@ -95,12 +97,18 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         run.wait(&format!("{} answers", db.name()), LIMIT, || {
             match db.state() {
                 Ok(_) => Ok(None),
-                // The server said no: it will not say otherwise by being asked again.
-                Err(error) if error.server_code().is_some() => Err(error),
+                // The server said no: it will not say otherwise by being asked again, except when
+                // it was full or on its way down.
+                Err(error) if error.server_code().is_some() && !may_pass(&error) => Err(error),
                 Err(error) if error.kind() == Kind::Overtaken => Err(error),
                 Err(error) => Ok(Some(error.chain())),
             }
         })?;
+        // It may have begun while the server did not answer.
+        if maintenance::until(&context.config.paths).is_some() {
+            run.note("maintenance: nothing is done");
+            return Ok(());
+        }
         if !dry {
             turn = Some(meeting.take_turn(name, run.deadline())?);
         }
@@ -115,6 +123,10 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         turn.end(&outcome);
     }
     Ok(outcome)
+}
+
+fn may_pass(error: &Error) -> bool {
+    matches!(check::classify(error), Class::Connections | Class::Down)
 }
 
 /// Starts `fence` for the same configuration as `matches`, detached from this process; with

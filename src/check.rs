@@ -71,8 +71,8 @@ pub fn classify(error: &Error) -> Class {
         (Some(1040 | 1203 | 1226), _) => Class::Connections,
         // Closed to this host after too many errors, or by its address; MySQL in offline_mode.
         (Some(1129 | 1130 | 3032), _) => Class::Blocked,
-        // Server shutdown in progress.
-        (Some(1053), _) => Class::Down,
+        // Server shutdown in progress; MariaDB, to sessions it ends at shutdown.
+        (Some(1053 | 1927), _) => Class::Down,
         (Some(_), _) | (None, Kind::Denied) => Class::Auth,
         (None, Kind::Config | Kind::Usage) => Class::Config,
         (None, Kind::Timeout) => Class::Hung,

@@ -41,6 +41,10 @@ const BACKLOG_RETRY: Duration = Duration::from_millis(5);
 /// A packet of this length is continued by the next one (MySQL protocol, "payload length").
 const LONGEST_PACKET: usize = 0xff_ff_ff;
 
+/// More than any answer to what is asked here: what goes on for longer is no server of this kind,
+/// or one gone wrong.
+const LONGEST_VALUE: usize = 4 * LONGEST_PACKET;
+
 /// What is asked of the server: the protocol of 4.1 and login plugins. Not several statements in
 /// one, so that no text can smuggle in a second one.
 const WANTED: CapabilityFlags = CapabilityFlags::CLIENT_LONG_PASSWORD
@@ -321,6 +325,9 @@ impl Session {
             if length < LONGEST_PACKET {
                 return Ok(payload);
             }
+            if payload.len() >= LONGEST_VALUE {
+                return Err(self.confused("sends a packet without end"));
+            }
         }
     }
 
@@ -328,6 +335,10 @@ impl Session {
     fn receive(&mut self, count: usize) -> Result<()> {
         let mut chunk = [0; 16 * 1024];
         while self.received.len() < count {
+            // A server that never pauses never makes us wait.
+            if self.deadline.passed() {
+                return Err(Error::new(Kind::Timeout, "no end of the answer in time"));
+            }
             match self.stream.read(&mut chunk) {
                 Ok(0) => {
                     return Err(Error::new(
@@ -390,11 +401,12 @@ impl Session {
     fn server_error(&self, packet: &[u8]) -> Error {
         let error: Result<ErrPacket> = self.parse(packet, self.capabilities);
         match error {
-            Ok(ErrPacket::Error(error)) => Error::new(
-                Kind::Denied,
-                format!("error {}: {}", error.error_code(), error.message_str()),
-            )
-            .answered(error.error_code()),
+            Ok(ErrPacket::Error(error)) => {
+                let code = error.error_code();
+                // It goes into one line of a log, and as an argument to a process.
+                let text = error.message_str().replace(char::is_control, " ");
+                Error::new(Kind::Denied, format!("error {code}: {text}")).answered(code)
+            }
             _ => self.confused("sent an error that makes no sense"),
         }
     }
