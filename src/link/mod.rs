@@ -10,7 +10,7 @@ use crate::run::Changed;
 mod announce;
 mod netlink;
 
-pub use announce::{ARP_REPEATS, NA_REPEATS, repeat};
+pub use announce::repeat;
 pub(crate) use announce::{arp, packet_address};
 pub use netlink::Host;
 

@@ -92,10 +92,7 @@ impl Host {
     }
 
     /// Announces `vip` once, without repeats.
-    ///
-    /// # Errors
-    /// As [`Link::announce`].
-    pub fn tell(&self, vip: &Vip) -> Result<Changed> {
+    pub(super) fn tell(&self, vip: &Vip) -> Result<Changed> {
         self.send_announcement(vip).map(|socket| match socket {
             Some(_) => Changed::Yes,
             None => Changed::AlreadySo,
@@ -271,7 +268,24 @@ impl Host {
         }
     }
 
-    /// What keeps an address from being used here in the way `vip` says.
+    /// The interface that can take `vip`, and whether it has it.
+    fn place_for(&self, vip: &Vip) -> Result<(Interface, bool)> {
+        let link = self
+            .interface(&vip.link)?
+            .ok_or_else(|| missing(&vip.link))?;
+        link.carries()?;
+        let held = self.addresses()?;
+        match held.iter().find(|held| held.is(vip, &link)) {
+            Some(held) if held.flags.contains(IfaF::DADFAILED) => {
+                let what = format!("{vip} is unusable here: another host answers for it");
+                Err(Error::new(Kind::Refused, what).advise(format!("hookbox vip del {vip}")))
+            }
+            Some(_) => Ok((link, true)),
+            None => self.refuse_elsewhere(vip, &held).map(|()| (link, false)),
+        }
+    }
+
+    /// Fails when `vip`'s address is among those `held`.
     fn refuse_elsewhere(&self, vip: &Vip, held: &[Held]) -> Result<()> {
         let Some(other) = held.iter().find(|held| held.address == vip.address) else {
             return Ok(());
@@ -346,36 +360,21 @@ impl Link for Host {
     }
 
     fn ready(&self, vip: &Vip) -> Result<()> {
-        let link = self
-            .interface(&vip.link)?
-            .ok_or_else(|| missing(&vip.link))?;
-        link.carries()?;
-        let held = self.addresses()?;
-        match held.iter().find(|held| held.is(vip, &link)) {
-            Some(held) if held.flags.contains(IfaF::DADFAILED) => {
-                let what = format!("{vip} is unusable here: another host answers for it");
-                Err(Error::new(Kind::Refused, what).advise(format!("hookbox vip del {vip}")))
-            }
-            Some(_) => Ok(()),
-            None => self.refuse_elsewhere(vip, &held),
-        }
+        self.place_for(vip).map(drop)
     }
 
     fn add(&self, vip: &Vip) -> Result<Changed> {
-        self.ready(vip)?;
-        if self.has(vip)? {
+        let (link, is_there) = self.place_for(vip)?;
+        if is_there {
             return Ok(Changed::AlreadySo);
         }
-        let link = self
-            .interface(&vip.link)?
-            .ok_or_else(|| missing(&vip.link))?;
         let answer = self.set(Rtm::Newaddr, NlmF::CREATE | NlmF::EXCL, vip, link.index)?;
         let changed = match answer {
             Ok(()) => Changed::Yes,
             Err(Errno::EEXIST) => Changed::AlreadySo,
             Err(errno) => return Err(denied_or(errno, format!("add {vip}"))),
         };
-        if !self.has(vip)? {
+        if !self.addresses()?.iter().any(|held| held.is(vip, &link)) {
             let what = format!("{vip} is gone again right after it was added");
             return Err(Error::new(Kind::Refused, what)
                 .advise("look for another program that manages this interface's addresses"));
