@@ -107,13 +107,6 @@ pub const APPLETS: &[Applet] = &[
         command: install::command,
         main: install::main,
     },
-    Applet {
-        name: "vip",
-        about: "add, delete, show or announce a virtual address on this host",
-        hook: false,
-        command: vip::command,
-        main: vip::main,
-    },
 ];
 
 fn main() -> ExitCode {
