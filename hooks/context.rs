@@ -221,6 +221,7 @@ fn see_peer(peer: &Server) -> Result<PeerState> {
     Ok(PeerState {
         state: peer.state()?,
         sources: channels.iter().map(|channel| channel.source_id).collect(),
+        history: peer.history()?,
     })
 }
 

@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use super::dialect::{Dialect, Thread, Version, quote};
+use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::relay::{Reader, Rest};
 use super::session::{Answer, AnswerRow, Endpoint, Session};
-use super::{Channel, Database, Position, Receiver, State, Writes};
+use super::{Channel, Database, History, Position, Receiver, State, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::secret::Login;
@@ -277,6 +277,16 @@ impl Database for Server {
             return Ok(None);
         }
         Ok(Some(behind))
+    }
+
+    fn history(&self) -> Result<Option<History>> {
+        if self.version()?.flavor == Flavor::MySql {
+            return Ok(None);
+        }
+        let answer = self.ask("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos")?;
+        let row = answer.first();
+        let text = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
+        Ok(Some(History::read([text(0), text(1)])))
     }
 
     fn written(&self) -> Result<Option<Position>> {
