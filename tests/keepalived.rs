@@ -28,15 +28,6 @@ struct Trial {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Whether a lab can be built here; says so loudly if not.
-fn no_lab() -> bool {
-    let missing = lab::missing();
-    if let Some(missing) = &missing {
-        println!("SKIPPED: {missing}");
-    }
-    missing.is_some()
-}
-
 /// Runs `story` with a primary and its replica, then with two primaries in a circle.
 fn in_both_shapes(story: impl Fn(&mut Trial)) {
     for (shape, by) in [
@@ -48,7 +39,7 @@ fn in_both_shapes(story: impl Fn(&mut Trial)) {
 }
 
 fn in_shape(shape: Shape, by: Replication, story: impl Fn(&mut Trial)) {
-    if no_lab() {
+    if !lab::is_possible() {
         return;
     }
     println!("---- {shape:?} by {by:?}");

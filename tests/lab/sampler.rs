@@ -15,7 +15,7 @@ use super::{Host, VIP};
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A server that does not answer a question for so long took no writes since it was asked.
-const SILENT: Duration = Duration::from_secs(1);
+const SILENT: Duration = Duration::from_millis(200);
 
 /// What was seen of one host, each with the time of the question.
 #[derive(Default)]
