@@ -1,0 +1,60 @@
+//! A small data centre in namespaces: hosts, a switch, real MariaDB, real keepalived, a client that
+//! writes all the time and a watcher that sees who may write.
+//!
+//! Needs root. Nothing here has a name outside its own namespaces, so labs can run side by side
+//! and nothing stays when the process that made one ends, however it ends.
+#![allow(dead_code, unused_imports, reason = "every user needs a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a lab that breaks ends the test, and it measures time itself"
+)]
+
+mod host;
+mod keepalived;
+mod pair;
+mod sampler;
+mod server;
+mod switch;
+mod writer;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+pub use host::Host;
+pub use keepalived::Keepalived;
+pub use pair::{Node, Pair, Shape};
+pub use sampler::Sampler;
+pub use server::{Replication, Server};
+pub use switch::{GATEWAY, Switch};
+pub use writer::{Ack, Writer, lost, outage};
+
+/// The virtual address that follows the primary.
+pub const VIP: &str = "10.77.0.100";
+
+/// Whether this machine lets us build a lab; says why not.
+pub fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("not root".to_owned());
+    }
+    ["unshare", "nsenter", "ip", "bridge", "mariadbd", "mariadb-install-db", "keepalived"]
+        .into_iter()
+        .find(|program| !is_installed(program))
+        .map(|program| format!("{program} is not installed"))
+}
+
+fn is_installed(program: &str) -> bool {
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .any(|dir| std::path::Path::new(dir).join(program).exists())
+}
+
+/// Looks every 10 ms until `done`; panics when that takes longer than `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < limit, "still not so after {limit:?}: {what}");
+        sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,131 @@
+//! The application: writes through the VIP all the time and remembers what was acknowledged.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, Opts, OptsBuilder};
+
+use super::{Host, Server};
+
+/// How long a client waits for anything before it connects anew.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// A write that a server said it has committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    /// The number of the writer, unlike any other of this process.
+    pub writer: u32,
+    pub seq: u64,
+    pub at: Instant,
+    /// The `server_id` of the server that took it.
+    pub server: u32,
+}
+
+/// A few connections that insert one row after another.
+pub struct Writer {
+    acks: Arc<Mutex<Vec<Ack>>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts writing from `client` to whoever has `address`.
+    pub fn start(client: &Arc<Host>, address: &str) -> Writer {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let acks = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let opts: Opts = OptsBuilder::new()
+            .ip_or_hostname(Some(address))
+            .prefer_socket(false)
+            .user(Some("app"))
+            .pass(Some("apppass"))
+            .db_name(Some("lab"))
+            .tcp_connect_timeout(Some(PATIENCE))
+            .read_timeout(Some(PATIENCE))
+            .write_timeout(Some(PATIENCE))
+            .into();
+        let one = || {
+            let writer = NEXT.fetch_add(1, Ordering::Relaxed);
+            let (client, opts, acks, stop) = (client.clone(), opts.clone(), acks.clone(), stop.clone());
+            spawn(move || {
+                client.enter_network();
+                let mut seq = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let keep = |ack| acks.lock().unwrap().push(ack);
+                    let _ = write_until_error(&opts, writer, &mut seq, &stop, keep);
+                    sleep(Duration::from_millis(10));
+                }
+            })
+        };
+        let threads = vec![one(), one()];
+        Writer { acks, stop, threads }
+    }
+
+    /// All that was acknowledged so far.
+    pub fn acks(&self) -> Vec<Ack> {
+        self.acks.lock().unwrap().clone()
+    }
+
+    /// Whether `server` has acknowledged anything after `since`.
+    pub fn is_served_by(&self, server: &Server, since: Instant) -> bool {
+        let acks = self.acks.lock().unwrap();
+        acks.iter().rev().take_while(|ack| ack.at > since).any(|ack| ack.server == server.id)
+    }
+
+    /// Ends writing; gives all that was acknowledged.
+    pub fn stop(mut self) -> Vec<Ack> {
+        self.end();
+        self.acks()
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn write_until_error(
+    opts: &Opts,
+    writer: u32,
+    seq: &mut u64,
+    stop: &AtomicBool,
+    keep: impl Fn(Ack),
+) -> mysql::Result<()> {
+    let mut session = Conn::new(opts.clone())?;
+    let server = session.query_first("SELECT @@server_id")?.unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        *seq += 1;
+        session.query_drop(format!("INSERT INTO t (w, seq, server) VALUES ({writer}, {seq}, {server})"))?;
+        keep(Ack { writer, seq: *seq, at: Instant::now(), server });
+        sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// The longest time without an acknowledged write, of those that ended after `since`.
+pub fn outage(acks: &[Ack], since: Instant) -> Duration {
+    let mut times: Vec<Instant> = acks.iter().map(|ack| ack.at).collect();
+    times.sort();
+    let gaps = times.windows(2).filter(|pair| pair[1] > since).map(|pair| pair[1] - pair[0]);
+    gaps.max().unwrap_or_default()
+}
+
+/// The acknowledged writes that `survivor` does not have.
+pub fn lost(acks: &[Ack], survivor: &Server) -> Vec<Ack> {
+    let number = |text: &String| text.parse::<u64>().unwrap();
+    let rows = survivor.sql("SELECT w, seq FROM lab.t");
+    let kept: HashSet<(u64, u64)> = rows.iter().map(|row| (number(&row[0]), number(&row[1]))).collect();
+    acks.iter().filter(|ack| !kept.contains(&(ack.writer.into(), ack.seq))).copied().collect()
+}
