@@ -66,8 +66,11 @@ pub fn promote<'a>(
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how.receive_limit)?;
     }
+    let mut given_up = Vec::new();
     for channel in &channels {
-        apply_received(run, db, channel, how)?;
+        if !apply_received(run, db, channel, how)? {
+            given_up.push(&channel.name);
+        }
     }
     let closed = how.fence;
     run.change(
@@ -79,7 +82,10 @@ pub fn promote<'a>(
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
-        if how.forget_source {
+        if given_up.contains(&&channel.name) {
+            // Forgetting deletes the relay log, and a person may want what is in it.
+            run.note(format!("the source {source} is not forgotten"));
+        } else if how.forget_source {
             let step = format!("forget the source {source}");
             run.act(&step, || db.forget_source(&channel.name))?;
         } else {
@@ -212,13 +218,13 @@ fn receive_rest(
     }
 }
 
-/// Stops receiving, applies the rest, stops applying.
+/// Stops receiving, applies the rest, stops applying; whether that was all.
 fn apply_received<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
     channel: &Channel,
     how: Promotion<'_>,
-) -> Result<()> {
+) -> Result<bool> {
     let source = &channel.source;
     switch_off(run, db, Thread::Receiver, channel)?;
     if !channel.applying && channel.applier_error.is_none() {
@@ -231,14 +237,34 @@ fn apply_received<'a>(
         )?;
     }
     let step = format!("apply what was received from {source}");
-    let applied = run.wait(&step, how.limit, || db.unapplied(&channel.name));
+    let now = || -> Result<Option<Channel>> {
+        Ok(db.channels()?.into_iter().find(|c| c.name == channel.name))
+    };
+    let applied = run.wait(&step, how.limit, || {
+        let unapplied = db.unapplied(&channel.name)?;
+        if unapplied.is_some() {
+            now()?.map_or(Ok(()), |now| applies(&now, OnLag::Abort))?;
+        }
+        Ok(unapplied)
+    });
+    let all = applied.is_ok();
     match applied {
-        Err(error) if error.kind() == Kind::Timeout && how.on_lag == OnLag::Force => {
-            run.note(format!("GIVING UP what was not applied: {}", error.chain()));
+        Err(error)
+            if how.on_lag == OnLag::Force
+                && matches!(error.kind(), Kind::Timeout | Kind::Refused) =>
+        {
+            let left = db.unapplied(&channel.name)?.unwrap_or_default();
+            let relay = now()?.map(|now| now.relay).unwrap_or_default();
+            run.note(format!(
+                "GIVING UP what was not applied from {source}, {left}; \
+                 this server's relay log has it from {relay} on: {}",
+                error.chain()
+            ));
         }
         applied => applied?,
     }
-    switch_off(run, db, Thread::Applier, channel)
+    switch_off(run, db, Thread::Applier, channel)?;
+    Ok(all)
 }
 
 fn switch_off<'a>(
