@@ -322,7 +322,8 @@ impl Database for Server {
             return Ok((!missing.is_empty()).then(|| format!("without {missing}")));
         }
         let behind = format!("at {} of {}", channel.applied, channel.received);
-        let idle = channel.receiver == Receiver::Stopped && self.stands_still(&channel);
+        let idle = channel.receiver == Receiver::Stopped
+            && (!channel.applying || self.stands_still(&channel));
         if idle && self.relay_rest(&channel)? != Rest::Whole {
             return Ok(None);
         }
@@ -485,6 +486,7 @@ fn read_channel(dialect: &Dialect, row: AnswerRow<'_>) -> Channel {
             &format!("Exec_{source}_Log_Pos"),
         ),
         relay: position(row, "Relay_Log_File", "Relay_Log_Pos"),
+        fragile: row.get("Using_Gtid").is_some_and(|using| using != "No"),
         retrieved_gtids: text("Retrieved_Gtid_Set").replace('\n', ""),
         lag: row
             .get(&format!("Seconds_Behind_{source}"))

@@ -98,15 +98,27 @@ pub fn promote<'a>(
 /// A stopped applier with an error will not apply the rest by being waited for.
 fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
     match &channel.applier_error {
-        Some(error) if !channel.applying && on_lag == OnLag::Abort => {
-            Err(
-                Error::new(Kind::Refused, format!("the applier stopped: {error}")).advise(
-                    "mend it and START SLAVE SQL_THREAD, or promote another server; \
-                 [promote] on_lag = \"force\" gives up what is not applied",
-                ),
-            )
-        }
+        Some(_) if !channel.applying && on_lag == OnLag::Abort => Err(stopped(channel)),
         _ => Ok(()),
+    }
+}
+
+/// Why nothing more will be applied.
+fn stopped(channel: &Channel) -> Error {
+    let give_up = "[promote] on_lag = \"force\" gives up what is not applied";
+    match &channel.applier_error {
+        Some(error) => Error::new(Kind::Refused, format!("the applier stopped: {error}")).advise(
+            format!("mend it and START SLAVE SQL_THREAD, or promote another server; {give_up}"),
+        ),
+        None => {
+            let Channel { name, relay, .. } = channel;
+            let (file, offset) = (&relay.file, relay.offset);
+            let what = "the applier is stopped, and starting it would delete the relay log";
+            Error::new(Kind::Refused, what).advise(format!(
+                "CHANGE MASTER '{name}' TO MASTER_USE_GTID = no, RELAY_LOG_FILE = '{file}', \
+                 RELAY_LOG_POS = {offset}; START SLAVE '{name}' SQL_THREAD; {give_up}"
+            ))
+        }
     }
 }
 
@@ -226,8 +238,15 @@ fn apply_received<'a>(
     how: Promotion<'_>,
 ) -> Result<bool> {
     let source = &channel.source;
-    switch_off(run, db, Thread::Receiver, channel)?;
-    if !channel.applying && channel.applier_error.is_none() {
+    let now = || -> Result<Option<Channel>> {
+        Ok(db.channels()?.into_iter().find(|c| c.name == channel.name))
+    };
+    // First the applier: when neither runs, starting it may delete what it is to apply.
+    if let Some(now) = now()?.filter(|now| !now.applying && now.applier_error.is_none())
+        && (now.receiver != Receiver::Stopped
+            || !now.fragile
+            || db.unapplied(&channel.name)?.is_none())
+    {
         let name = channel.name.clone();
         run.change(
             &format!("start applying from {source}"),
@@ -236,16 +255,15 @@ fn apply_received<'a>(
             move || db.set_thread(Thread::Applier, &name, false),
         )?;
     }
+    switch_off(run, db, Thread::Receiver, channel)?;
     let step = format!("apply what was received from {source}");
-    let now = || -> Result<Option<Channel>> {
-        Ok(db.channels()?.into_iter().find(|c| c.name == channel.name))
-    };
+    let dry = run.is_dry();
     let applied = run.wait(&step, how.limit, || {
         let unapplied = db.unapplied(&channel.name)?;
-        if unapplied.is_some() {
-            now()?.map_or(Ok(()), |now| applies(&now, OnLag::Abort))?;
+        match now()? {
+            Some(now) if unapplied.is_some() && !now.applying && !dry => Err(stopped(&now)),
+            _ => Ok(unapplied),
         }
-        Ok(unapplied)
     });
     let all = applied.is_ok();
     match applied {

@@ -47,15 +47,14 @@ pub fn site(by: Replication) -> Option<MutexGuard<'static, Option<Site>>> {
     Some(guard)
 }
 
-/// `let site = site!(Replication::Gtid)`: ends the test where no lab can be built.
+/// `site!(site, Replication::Gtid)`: ends the test where no lab can be built.
 #[macro_export]
 macro_rules! site {
-    ($name:ident, $by:ident) => {
-        let Some(mut guard) = $crate::site::site($crate::lab::Replication::$by) else {
+    ($name:ident, $by:expr) => {
+        let Some(mut guard) = $crate::site::site($by) else {
             return;
         };
-        #[allow(unused_mut, reason = "some cases kill a server")]
-        let mut $name = guard.as_mut().unwrap();
+        let $name = guard.as_mut().unwrap();
     };
 }
 
