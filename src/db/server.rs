@@ -30,8 +30,13 @@ const START: u64 = 4;
 /// and an applier that moves is not at a torn tail.
 const STILL: Duration = Duration::from_millis(100);
 
-/// How long a replication thread may take to stop before it is ended.
-const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a replication thread may take to stop before it is ended: it needs a few ms. A
+/// semi-sync receiver first connects to its source again to end its session there
+/// (`rpl_semi_sync_slave_kill_conn_timeout`, 5 s).
+const STOP_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long it may then take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
@@ -194,21 +199,20 @@ impl Server {
     }
 
     /// Stops a thread by `sql`. The server waits for the thread, which may wait for a lock or for a
-    /// source that is gone; then the thread itself is ended.
+    /// source that is gone; then the thread itself is ended. MariaDB does not end an applier in the
+    /// middle of a statement that cannot be rolled back for 60 s (`sql_slave_killed` in slave.cc).
     fn stop(&self, thread: Thread, sql: &str) -> Result<()> {
-        let helper = self.another();
-        self.with_session(|session| {
-            session.send(sql)?;
-            let mut patience = STOP_PATIENCE;
-            while !session.answers_within(patience)? {
-                self.deadline.pause(Duration::ZERO)?;
-                let ended = helper.end_threads(thread);
-                ended.map_err(|e| Error::new(Kind::Timeout, "end the thread").because(e))?;
-                patience = KILL_AGAIN;
+        let mut stopping = self.open()?;
+        stopping.send(sql)?;
+        if !stopping.answers_within(STOP_PATIENCE)? {
+            self.end_threads(thread)?;
+            if !stopping.answers_within(STOP_LIMIT)? {
+                return Err(Error::new(Kind::Timeout, "it has not stopped yet").during(sql));
             }
-            session.answer().map(drop)
-        })
-        .map_err(|e| e.during(sql))
+        }
+        stopping.answer().map_err(|e| e.during(sql))?;
+        stopping.quit();
+        Ok(())
     }
 
     /// Ends this server's replication threads of one kind, of whatever channel.
@@ -322,7 +326,7 @@ impl Database for Server {
             return Ok((!missing.is_empty()).then(|| format!("without {missing}")));
         }
         let behind = format!("at {} of {}", channel.applied, channel.received);
-        let idle = channel.receiver == Receiver::Stopped
+        let idle = channel.receiver != Receiver::Connected
             && (!channel.applying || self.stands_still(&channel));
         if idle && self.relay_rest(&channel)? != Rest::Whole {
             return Ok(None);

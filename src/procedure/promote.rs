@@ -68,7 +68,9 @@ pub fn promote<'a>(
     }
     let mut given_up = Vec::new();
     for channel in &channels {
-        if !apply_received(run, db, channel, how)? {
+        let seen = |peer: &Peer<'_>| peer.seen.as_ref().is_ok_and(|seen| is_source(seen, channel));
+        let answers = peers.iter().any(seen);
+        if !apply_received(run, db, channel, answers, how)? {
             given_up.push(&channel.name);
         }
     }
@@ -105,15 +107,15 @@ fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
 
 /// Why nothing more will be applied.
 fn stopped(channel: &Channel) -> Error {
+    let Channel { name, relay, .. } = channel;
+    let (file, offset) = (&relay.file, relay.offset);
     let give_up = "[promote] on_lag = \"force\" gives up what is not applied";
     match &channel.applier_error {
         Some(error) => Error::new(Kind::Refused, format!("the applier stopped: {error}")).advise(
             format!("mend it and START SLAVE SQL_THREAD, or promote another server; {give_up}"),
         ),
         None => {
-            let Channel { name, relay, .. } = channel;
-            let (file, offset) = (&relay.file, relay.offset);
-            let what = "the applier is stopped, and starting it would delete the relay log";
+            let what = "the applier is stopped, and a start would delete the relay log";
             Error::new(Kind::Refused, what).advise(format!(
                 "CHANGE MASTER '{name}' TO MASTER_USE_GTID = no, RELAY_LOG_FILE = '{file}', \
                  RELAY_LOG_POS = {offset}; START SLAVE '{name}' SQL_THREAD; {give_up}"
@@ -193,19 +195,17 @@ fn receive_rest(
     let Ok(seen) = peer.seen else {
         return Ok(());
     };
-    let Some(channel) = channels
-        .iter()
-        .find(|c| c.source_id == seen.state.server_id)
-    else {
+    let Some(channel) = channels.iter().find(|c| is_source(seen, c)) else {
         return Ok(());
     };
     let source = peer.db.name();
     if channel.receiver != Receiver::Connected {
         // It may be asleep until its next try, a minute by default.
-        run.act(&format!("connect to {source} again"), || {
+        let again = run.act(&format!("connect to {source} again"), || {
             db.set_thread(Thread::Receiver, &channel.name, false)?;
             db.set_thread(Thread::Receiver, &channel.name, true)
-        })?;
+        });
+        go_on_if(run, again, || Ok(true))?;
     }
     let mut end: Option<Position> = None;
     let received = run.wait(&format!("receive the rest from {source}"), limit, || {
@@ -235,6 +235,7 @@ fn apply_received<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
     channel: &Channel,
+    source_answers: bool,
     how: Promotion<'_>,
 ) -> Result<bool> {
     let source = &channel.source;
@@ -243,9 +244,7 @@ fn apply_received<'a>(
     };
     // First the applier: when neither runs, starting it may delete what it is to apply.
     if let Some(now) = now()?.filter(|now| !now.applying && now.applier_error.is_none())
-        && (now.receiver != Receiver::Stopped
-            || !now.fragile
-            || db.unapplied(&channel.name)?.is_none())
+        && !keeps_alone(db, &now)?
     {
         let name = channel.name.clone();
         run.change(
@@ -255,7 +254,19 @@ fn apply_received<'a>(
             move || db.set_thread(Thread::Applier, &name, false),
         )?;
     }
-    switch_off(run, db, Thread::Receiver, channel)?;
+    let name = channel.name.clone();
+    let stopped_receiving = run.change(
+        &format!("stop receiving from {source}"),
+        || db.set_thread(Thread::Receiver, &channel.name, false),
+        &format!("start receiving from {source}"),
+        move || match db.channels()?.into_iter().find(|c| c.name == name) {
+            Some(now) if !source_answers && keeps_alone(db, &now)? => Err(stopped(&now)),
+            _ => db.set_thread(Thread::Receiver, &name, true),
+        },
+    );
+    // One that is stuck on its way to a source that is gone receives nothing more either.
+    let is_cut_off = || Ok(now()?.is_none_or(|now| now.receiver != Receiver::Connected));
+    go_on_if(run, stopped_receiving, is_cut_off)?;
     let step = format!("apply what was received from {source}");
     let dry = run.is_dry();
     let applied = run.wait(&step, how.limit, || {
@@ -281,27 +292,40 @@ fn apply_received<'a>(
         }
         applied => applied?,
     }
-    switch_off(run, db, Thread::Applier, channel)?;
+    let name = channel.name.clone();
+    let stopped_applying = run.change(
+        &format!("stop applying from {source}"),
+        || db.set_thread(Thread::Applier, &channel.name, false),
+        &format!("start applying from {source}"),
+        move || db.set_thread(Thread::Applier, &name, true),
+    );
+    go_on_if(run, stopped_applying, || Ok(all))?;
     Ok(all)
 }
 
-fn switch_off<'a>(
-    run: &mut Run<'a>,
-    db: &'a dyn Database,
-    thread: Thread,
-    channel: &Channel,
+/// A thread that takes its time to stop need not hold up the rest.
+fn go_on_if(
+    run: &Run<'_>,
+    stopped: Result<()>,
+    harmless: impl FnOnce() -> Result<bool>,
 ) -> Result<()> {
-    let doing = match thread {
-        Thread::Receiver => "receiving",
-        Thread::Applier => "applying",
-    };
-    let name = channel.name.clone();
-    run.change(
-        &format!("stop {doing} from {}", channel.source),
-        || db.set_thread(thread, &channel.name, false),
-        &format!("start {doing} from {}", channel.source),
-        move || db.set_thread(thread, &name, true),
-    )
+    match stopped {
+        Err(error) if error.kind() == Kind::Timeout && harmless()? => {
+            run.note(format!("going on: {}", error.chain()));
+            Ok(())
+        }
+        stopped => stopped,
+    }
+}
+
+/// Whether `channel` has what is nowhere else and would be deleted by starting a thread.
+fn keeps_alone(db: &dyn Database, channel: &Channel) -> Result<bool> {
+    let neither_runs = channel.receiver == Receiver::Stopped && !channel.applying;
+    Ok(channel.fragile && neither_runs && db.unapplied(&channel.name)?.is_some())
+}
+
+fn is_source(peer: &PeerState, channel: &Channel) -> bool {
+    peer.state.server_id == channel.source_id
 }
 
 #[cfg(test)]

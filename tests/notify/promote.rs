@@ -114,7 +114,7 @@ fn a_relay_log_that_would_be_deleted_by_starting_the_applier_is_kept() {
     let before = standing(&site.db2);
     assert_eq!(run(&site.db2, &["notify_master"]).0, 1);
     assert_eq!(standing(&site.db2), before);
-    assert_told(&site.db2, &["would delete the relay log"]);
+    assert_told(&site.db2, &["a start would delete the relay log"]);
     // What is advised helps.
     apply_relay_log(&site.db2);
     let watcher = Watcher::start(&site.db2);
@@ -193,6 +193,26 @@ fn an_applier_that_stops_with_an_error_while_it_is_waited_for_is_not_waited_for_
     assert!(!site.db2.is_writable());
     assert_eq!(site.db2.replica_status("Slave_IO_Running"), "Yes");
     assert_told(&site.db2, &["Duplicate entry", "rolled-back"]);
+}
+
+#[test]
+fn what_a_dead_source_left_is_kept_when_the_applier_stops_with_an_error() {
+    site!(site, Replication::Gtid);
+    let mut holder = root(&site.db2);
+    holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
+    holder.query_drop("INSERT INTO lab.e VALUES (2, 'in the way')").unwrap();
+    for row in 1..=3 {
+        site.write_events(row, row);
+    }
+    site.wait_until_received();
+    site.db1.kill();
+    let mut hook = start(&site.db2, &["notify_master"]);
+    hook.wait_for("apply what was received");
+    holder.query_drop("UNLOCK TABLES").unwrap();
+    assert_eq!(hook.end().0, 1);
+    assert!(!site.db2.is_writable());
+    assert_told(&site.db2, &["NOT-UNDONE start receiving", "Duplicate entry"]);
+    assert_can_be_mended(site);
 }
 
 /// Asserts that what was given up is still there for a person to apply.
