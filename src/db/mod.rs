@@ -168,6 +168,9 @@ pub struct Channel {
     pub applied: Position,
     /// Where the applier reads, in this server's relay log.
     pub relay: Position,
+    /// MariaDB with GTID deletes the relay log when a thread is started and neither runs
+    /// (`start_slave` in sql_repl.cc): what was fetched and not applied is fetched again, or gone.
+    pub fragile: bool,
     /// MySQL with GTID: what was fetched since the channel was set up.
     pub retrieved_gtids: String,
     /// Seconds behind its source; `None` when that is not known.

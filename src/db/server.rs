@@ -23,9 +23,20 @@ mod code {
 /// Rows asked for at a time when a relay log is read.
 const RELAY_PAGE: usize = 2_000;
 
+/// Where the first event of a log file is: after a 4-byte magic number.
+const START: u64 = 4;
+
 /// How long an applier must have stood still before its relay log is read: reading is not free,
 /// and an applier that moves is not at a torn tail.
 const STILL: Duration = Duration::from_millis(100);
+
+/// How long a replication thread may take to stop before it is ended: it needs a few ms. A
+/// semi-sync receiver first connects to its source again to end its session there
+/// (`rpl_semi_sync_slave_kill_conn_timeout`, 5 s).
+const STOP_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long it may then take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
@@ -155,18 +166,25 @@ impl Server {
         let mut reader = Reader::default();
         let mut file = channel.relay.file.clone();
         let mut from = channel.relay.offset;
+        let mut is_next_file = false;
         loop {
             let sql = dialect.relay_events(&file, from, RELAY_PAGE, &channel.name);
             let page = match self.ask(&sql) {
-                // The file after the last one does not exist.
-                Err(e) if e.server_code() == Some(code::ERROR_WHEN_EXECUTING) => break,
+                // The file after the last one does not exist. On any other page this is an error:
+                // what cannot be read may still have to be applied.
+                Err(e) if is_next_file && e.server_code() == Some(code::ERROR_WHEN_EXECUTING) => {
+                    break;
+                }
                 page => page?,
             };
+            is_next_file = false;
             let mut events = 0;
             for row in page.rows() {
                 let text = |name| row.get(name).unwrap_or_default();
                 reader.event(text("Event_type"), text("Info"));
-                from = number(row, "End_log_pos").max(from);
+                // Not End_log_pos: in a relay log that is a place in the source's log. So the
+                // last event of a page is read again, which changes nothing.
+                from = number(row, "Pos");
                 events += 1;
             }
             if reader.rest() == Rest::Whole {
@@ -174,19 +192,55 @@ impl Server {
             }
             if events < RELAY_PAGE {
                 let Some(next) = next_file(&file) else { break };
-                (file, from) = (next, 4); // the first event follows a 4-byte magic number
+                (file, from, is_next_file) = (next, START, true);
             }
         }
         Ok(reader.rest())
     }
 
-    /// Sends `sql`, which waits for writers; ends their sessions when they outstay `grace`.
-    fn outlast_writers(&self, sql: &str, grace: Duration, spare: &[String]) -> Result<()> {
-        let helper = Server::new(
+    /// Stops a thread by `sql`. The server waits for the thread, which may wait for a lock or for a
+    /// source that is gone; then the thread itself is ended. MariaDB does not end an applier in the
+    /// middle of a statement that cannot be rolled back for 60 s (`sql_slave_killed` in slave.cc).
+    fn stop(&self, thread: Thread, sql: &str) -> Result<()> {
+        let mut stopping = self.open()?;
+        stopping.send(sql)?;
+        if !stopping.answers_within(STOP_PATIENCE)? {
+            self.end_threads(thread)?;
+            if !stopping.answers_within(STOP_LIMIT)? {
+                return Err(Error::new(Kind::Timeout, "it has not stopped yet").during(sql));
+            }
+        }
+        stopping.answer().map_err(|e| e.during(sql))?;
+        stopping.quit();
+        Ok(())
+    }
+
+    /// Ends this server's replication threads of one kind, of whatever channel.
+    fn end_threads(&self, thread: Thread) -> Result<()> {
+        let commands = match thread {
+            Thread::Receiver => "'Slave_IO'",
+            Thread::Applier => "'Slave_SQL', 'Slave_worker'",
+        };
+        let answer = self.ask(&format!(
+            "SELECT ID FROM information_schema.PROCESSLIST \
+             WHERE USER = 'system user' AND COMMAND IN ({commands})"
+        ))?;
+        let ids: Vec<u64> = answer.rows().map(|row| number(row, "ID")).collect();
+        self.end_sessions(&ids).map(drop)
+    }
+
+    /// The same server by a session of its own.
+    fn another(&self) -> Server {
+        Server::new(
             self.endpoint.clone(),
             self.login.clone(),
             self.deadline.clone(),
-        );
+        )
+    }
+
+    /// Sends `sql`, which waits for writers; ends their sessions when they outstay `grace`.
+    fn outlast_writers(&self, sql: &str, grace: Duration, spare: &[String]) -> Result<()> {
+        let helper = self.another();
         let ended = self.with_session(|session| {
             let own = u64::from(session.id());
             session.send(sql)?;
@@ -272,7 +326,8 @@ impl Database for Server {
             return Ok((!missing.is_empty()).then(|| format!("without {missing}")));
         }
         let behind = format!("at {} of {}", channel.applied, channel.received);
-        let idle = channel.receiver == Receiver::Stopped && self.stands_still(&channel);
+        let idle = channel.receiver != Receiver::Connected
+            && (!channel.applying || self.stands_still(&channel));
         if idle && self.relay_rest(&channel)? != Rest::Whole {
             return Ok(None);
         }
@@ -302,15 +357,17 @@ impl Database for Server {
             Thread::Receiver => before.receiver != Receiver::Stopped,
             Thread::Applier => before.applying,
         };
-        if runs == run {
-            return Ok(Changed::AlreadySo);
-        }
         let dialect = self.dialect()?;
-        let sql = match run {
-            true => dialect.start(thread, channel),
-            false => dialect.stop(thread, channel),
-        };
-        self.ask(&sql).map(|_| Changed::Yes)
+        match run {
+            // Also when it runs: it may be about to stop, if that was asked and not answered yet.
+            true => drop(self.ask(&dialect.start(thread, channel))?),
+            false if runs => self.stop(thread, &dialect.stop(thread, channel))?,
+            false => {}
+        }
+        Ok(match runs == run {
+            true => Changed::AlreadySo,
+            false => Changed::Yes,
+        })
     }
 
     fn forget_source(&self, channel: &str) -> Result<Changed> {
@@ -443,6 +500,7 @@ fn read_channel(dialect: &Dialect, row: AnswerRow<'_>) -> Channel {
             &format!("Exec_{source}_Log_Pos"),
         ),
         relay: position(row, "Relay_Log_File", "Relay_Log_Pos"),
+        fragile: row.get("Using_Gtid").is_some_and(|using| using != "No"),
         retrieved_gtids: text("Retrieved_Gtid_Set").replace('\n', ""),
         lag: row
             .get(&format!("Seconds_Behind_{source}"))

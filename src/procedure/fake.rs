@@ -34,6 +34,7 @@ impl World {
                 received: at(1000),
                 applied: at(1000 - unapplied),
                 relay: at(4),
+                fragile: false,
                 retrieved_gtids: String::new(),
                 lag: Some(0),
                 applier_error: None,

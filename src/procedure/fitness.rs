@@ -10,15 +10,27 @@ use crate::successor::Successor;
 /// A stopped applier with an error will not apply the rest by being waited for.
 pub fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
     match &channel.applier_error {
-        Some(error) if !channel.applying && on_lag == OnLag::Abort => {
-            Err(
-                Error::new(Kind::Refused, format!("the applier stopped: {error}")).advise(
-                    "mend it and START SLAVE SQL_THREAD, or promote another server; \
-                 [promote] on_lag = \"force\" gives up what is not applied",
-                ),
-            )
-        }
+        Some(_) if !channel.applying && on_lag == OnLag::Abort => Err(stopped(channel)),
         _ => Ok(()),
+    }
+}
+
+/// Why nothing more will be applied.
+pub fn stopped(channel: &Channel) -> Error {
+    let Channel { name, relay, .. } = channel;
+    let (file, offset) = (&relay.file, relay.offset);
+    let give_up = "[promote] on_lag = \"force\" gives up what is not applied";
+    match &channel.applier_error {
+        Some(error) => Error::new(Kind::Refused, format!("the applier stopped: {error}")).advise(
+            format!("mend it and START SLAVE SQL_THREAD, or promote another server; {give_up}"),
+        ),
+        None => {
+            let what = "the applier is stopped, and a start would delete the relay log";
+            Error::new(Kind::Refused, what).advise(format!(
+                "CHANGE MASTER '{name}' TO MASTER_USE_GTID = no, RELAY_LOG_FILE = '{file}', \
+                 RELAY_LOG_POS = {offset}; START SLAVE '{name}' SQL_THREAD; {give_up}"
+            ))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::demote::{Demotion, demote};
-use super::fitness::{applies, follows, not_taken_over};
+use super::fitness::{applies, follows, not_taken_over, stopped};
 use super::replicate_again;
 use crate::config::{OnLag, OnWritablePeer};
 use crate::db::{Channel, Database, PeerState, Position, Receiver, Thread, Writes};
@@ -71,8 +71,17 @@ pub fn promote<'a>(
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how.receive_limit)?;
     }
+    let mut given_up = Vec::new();
     for channel in &channels {
-        apply_received(run, db, channel, how)?;
+        let seen = |peer: &Peer<'_>| {
+            peer.seen
+                .as_ref()
+                .is_ok_and(|seen| is_source(seen, channel))
+        };
+        let answers = peers.iter().any(seen);
+        if !apply_received(run, db, channel, answers, how)? {
+            given_up.push(&channel.name);
+        }
     }
     let closed = how.fence;
     run.change(
@@ -84,7 +93,10 @@ pub fn promote<'a>(
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
-        if how.forget_source {
+        if given_up.contains(&&channel.name) {
+            // Forgetting deletes the relay log, and a person may want what is in it.
+            run.note(format!("the source {source} is not forgotten"));
+        } else if how.forget_source {
             let step = format!("forget the source {source}");
             run.act(&step, || db.forget_source(&channel.name))?;
         } else {
@@ -131,19 +143,17 @@ fn receive_rest(
     let Ok(seen) = peer.seen else {
         return Ok(());
     };
-    let Some(channel) = channels
-        .iter()
-        .find(|c| c.source_id == seen.state.server_id)
-    else {
+    let Some(channel) = channels.iter().find(|c| is_source(seen, c)) else {
         return Ok(());
     };
     let source = peer.db.name();
     if channel.receiver != Receiver::Connected {
         // It may be asleep until its next try, a minute by default.
-        run.act(&format!("connect to {source} again"), || {
+        let again = run.act(&format!("connect to {source} again"), || {
             db.set_thread(Thread::Receiver, &channel.name, false)?;
             db.set_thread(Thread::Receiver, &channel.name, true)
-        })?;
+        });
+        go_on_if(run, again, || Ok(true))?;
     }
     let mut end: Option<Position> = None;
     let received = run.wait(&format!("receive the rest from {source}"), limit, || {
@@ -168,16 +178,22 @@ fn receive_rest(
     }
 }
 
-/// Stops receiving, applies the rest, stops applying.
+/// Stops receiving, applies the rest, stops applying; whether that was all.
 fn apply_received<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
     channel: &Channel,
+    source_answers: bool,
     how: Promotion<'_>,
-) -> Result<()> {
+) -> Result<bool> {
     let source = &channel.source;
-    switch_off(run, db, Thread::Receiver, channel)?;
-    if !channel.applying && channel.applier_error.is_none() {
+    let now = || -> Result<Option<Channel>> {
+        Ok(db.channels()?.into_iter().find(|c| c.name == channel.name))
+    };
+    // First the applier: when neither runs, starting it may delete what it is to apply.
+    if let Some(now) = now()?.filter(|now| !now.applying && now.applier_error.is_none())
+        && !keeps_alone(db, &now)?
+    {
         let name = channel.name.clone();
         run.change(
             &format!("start applying from {source}"),
@@ -186,34 +202,78 @@ fn apply_received<'a>(
             move || db.set_thread(Thread::Applier, &name, false),
         )?;
     }
+    let name = channel.name.clone();
+    let stopped_receiving = run.change(
+        &format!("stop receiving from {source}"),
+        || db.set_thread(Thread::Receiver, &channel.name, false),
+        &format!("start receiving from {source}"),
+        move || match db.channels()?.into_iter().find(|c| c.name == name) {
+            Some(now) if !source_answers && keeps_alone(db, &now)? => Err(stopped(&now)),
+            _ => db.set_thread(Thread::Receiver, &name, true),
+        },
+    );
+    // One that is stuck on its way to a source that is gone receives nothing more either.
+    let is_cut_off = || Ok(now()?.is_none_or(|now| now.receiver != Receiver::Connected));
+    go_on_if(run, stopped_receiving, is_cut_off)?;
     let step = format!("apply what was received from {source}");
-    let applied = run.wait(&step, how.limit, || db.unapplied(&channel.name));
+    let dry = run.is_dry();
+    let applied = run.wait(&step, how.limit, || {
+        let unapplied = db.unapplied(&channel.name)?;
+        match now()? {
+            Some(now) if unapplied.is_some() && !now.applying && !dry => Err(stopped(&now)),
+            _ => Ok(unapplied),
+        }
+    });
+    let all = applied.is_ok();
     match applied {
-        Err(error) if error.kind() == Kind::Timeout && how.on_lag == OnLag::Force => {
-            run.note(format!("GIVING UP what was not applied: {}", error.chain()));
+        Err(error)
+            if how.on_lag == OnLag::Force
+                && matches!(error.kind(), Kind::Timeout | Kind::Refused) =>
+        {
+            let left = db.unapplied(&channel.name)?.unwrap_or_default();
+            let relay = now()?.map(|now| now.relay).unwrap_or_default();
+            run.note(format!(
+                "GIVING UP what was not applied from {source}, {left}; \
+                 this server's relay log has it from {relay} on: {}",
+                error.chain()
+            ));
         }
         applied => applied?,
     }
-    switch_off(run, db, Thread::Applier, channel)
+    let name = channel.name.clone();
+    let stopped_applying = run.change(
+        &format!("stop applying from {source}"),
+        || db.set_thread(Thread::Applier, &channel.name, false),
+        &format!("start applying from {source}"),
+        move || db.set_thread(Thread::Applier, &name, true),
+    );
+    go_on_if(run, stopped_applying, || Ok(all))?;
+    Ok(all)
 }
 
-fn switch_off<'a>(
-    run: &mut Run<'a>,
-    db: &'a dyn Database,
-    thread: Thread,
-    channel: &Channel,
+/// A thread that takes its time to stop need not hold up the rest.
+fn go_on_if(
+    run: &Run<'_>,
+    stopped: Result<()>,
+    harmless: impl FnOnce() -> Result<bool>,
 ) -> Result<()> {
-    let doing = match thread {
-        Thread::Receiver => "receiving",
-        Thread::Applier => "applying",
-    };
-    let name = channel.name.clone();
-    run.change(
-        &format!("stop {doing} from {}", channel.source),
-        || db.set_thread(thread, &channel.name, false),
-        &format!("start {doing} from {}", channel.source),
-        move || db.set_thread(thread, &name, true),
-    )
+    match stopped {
+        Err(error) if error.kind() == Kind::Timeout && harmless()? => {
+            run.note(format!("going on: {}", error.chain()));
+            Ok(())
+        }
+        stopped => stopped,
+    }
+}
+
+/// Whether `channel` has what is nowhere else and would be deleted by starting a thread.
+fn keeps_alone(db: &dyn Database, channel: &Channel) -> Result<bool> {
+    let neither_runs = channel.receiver == Receiver::Stopped && !channel.applying;
+    Ok(channel.fragile && neither_runs && db.unapplied(&channel.name)?.is_some())
+}
+
+fn is_source(peer: &PeerState, channel: &Channel) -> bool {
+    peer.state.server_id == channel.source_id
 }
 
 #[cfg(test)]

@@ -1,0 +1,21 @@
+//! keepalived's notify scripts on real servers: promotion, demotion, their order, and what is left
+//! when one is cut short.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test measures time itself and may sleep"
+)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod gate;
+mod site;
+
+mod cut_short;
+mod demote;
+mod order;
+mod peers;
+mod promote;
+mod shapes;
+mod torn;
+mod words;
