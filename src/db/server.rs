@@ -245,13 +245,22 @@ impl Server {
             let own = u64::from(session.id());
             session.send(sql)?;
             let mut patience = grace;
+            let mut refused = None;
             while !session.answers_within(patience)? {
                 if self.deadline.passed() {
-                    return Err(Error::new(Kind::Timeout, "running writes do not end"));
+                    let why = refused.map_or(String::new(), |e: Error| format!(": {}", e.chain()));
+                    let what = format!("running writes do not end{why}");
+                    return Err(Error::new(Kind::Timeout, what));
                 }
-                let mut in_the_way = helper.sessions(spare)?;
-                in_the_way.retain(|id| *id != own);
-                helper.end_sessions(&in_the_way)?;
+                let in_the_way = helper.sessions(spare).map(|mut ids| {
+                    ids.retain(|id| *id != own);
+                    ids
+                });
+                match in_the_way.and_then(|ids| helper.end_sessions(&ids)) {
+                    // Returned, it would pass for an answer to `sql`, which still runs.
+                    Err(error) if error.server_code().is_some() => refused = Some(error),
+                    ended => drop(ended?),
+                }
                 patience = KILL_AGAIN;
             }
             session.answer().map(drop)
