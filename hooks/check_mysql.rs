@@ -119,7 +119,7 @@ fn check(
     deadline: &Deadline,
 ) -> ExitCode {
     let before = Memory::recall(&config.paths.run);
-    let seen = look(config, deadline);
+    let seen = look(config, deadline).in_one_line();
     let (seen, read_only_since) =
         read_only_with_vip(config, meeting, deadline, before.as_ref(), seen);
     let passed = passes(config, &seen);

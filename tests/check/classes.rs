@@ -260,13 +260,7 @@ fn a_read_only_server_fails_where_the_vip_is_unless_a_promotion_is_at_work() {
     site.wait_until_quiet();
     assert_eq!(site.told("fence", "begin"), 0, "it is closed already");
 
-    let turn = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o644)
-        .open(site.dir.join("run/turn"));
-    let turn = Flock::lock(turn.unwrap(), FlockArg::LockExclusive).unwrap();
+    let turn = hold(&site, "turn");
     site.check().told("with a run at work").passes("ok");
     drop(turn);
 
@@ -291,6 +285,14 @@ fn a_read_only_server_fails_where_the_vip_is_unless_a_promotion_is_at_work() {
     );
     sleep(ms(650));
     site.check().passes("ok");
+}
+
+/// Takes the right called `name`, as another process of the site would.
+fn hold(site: &Site, name: &str) -> Flock<File> {
+    let mut file = File::options();
+    let file = file.create(true).truncate(false).write(true).mode(0o644);
+    let file = file.open(site.dir.join("run").join(name)).unwrap();
+    Flock::lock(file, FlockArg::LockExclusive).unwrap()
 }
 
 #[test]
@@ -346,6 +348,14 @@ fn a_disk_that_is_full_missing_or_stuck_is_told_and_holds_nothing() {
     site.check().told("not enough").fails("disk");
     site.reconfigure("disk_path = '/'", "disk_path = '/nowhere'");
     site.check().told("no such directory").fails("disk");
+    let turn = hold(&site, "disk");
+    let seen = site.check();
+    seen.told("asked before and unanswered").fails("disk");
+    assert!(
+        seen.took < ms(200) && seen.line.contains("unanswered"),
+        "{seen:?}"
+    );
+    drop(turn);
     // A file system whose other side never answers.
     let held = host.start(
         "sh",

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::fake;
 use crate::lab::wait_until;
 use crate::site::{Site, database, finish, ms};
 
@@ -125,4 +126,24 @@ fn without_fence_or_in_maintenance_the_server_is_left_alone() {
     assert!(server.is_writable(), "{:#?}", maintained.journal());
     maintained.run("maintenance", &["off"]);
     check_as_keepalived_does(&maintained).passes("ok");
+}
+
+#[test]
+fn a_fence_starts_after_as_many_failed_checks_in_a_row_as_were_asked_for() {
+    let site = fake::nobody_listens("fence_after = 3\nconfirm = '0s'");
+    let fail_twice = || {
+        site.check().fails("down");
+        site.check().fails("down");
+        site.wait_until_quiet();
+        assert_eq!(site.told("fence", "begin"), 0);
+    };
+    fail_twice();
+    site.reconfigure("confirm", "pass_on = ['down']\nconfirm");
+    site.check().passes("down");
+    site.reconfigure("pass_on = ['down']\n", "");
+    fail_twice();
+    site.check().fails("down");
+    wait_until("a fence waits", PATIENCE, || {
+        site.told("fence", "begin") == 1
+    });
 }
