@@ -119,7 +119,7 @@ fn check(
     deadline: &Deadline,
 ) -> ExitCode {
     let before = Memory::recall(&config.paths.run);
-    let seen = look(config, deadline);
+    let seen = look(config, deadline).in_one_line();
     let (seen, read_only_since) =
         read_only_with_vip(config, meeting, deadline, before.as_ref(), seen);
     let passed = passes(config, &seen);
@@ -307,18 +307,23 @@ fn tell(
     let decided = !memory.passed && memory.failures >= config.check.fence_after;
     let fencing = decided && config.check.fence && check::calls_for_fencing(seen);
     if fencing || changed && seen.class != Class::Ok {
-        if let Err(error) = fence::start(matches, &format!("check_mysql said {line}"), !fencing) {
+        if let Err(error) = fence::start(matches, &line, !fencing) {
             log::error!("{}", error.chain());
         }
     } else if changed {
-        let instance = matches.get_one::<String>("instance").map(String::as_str);
-        Journal::open(&config.paths.journal, "check_mysql", instance).step(&Entry {
-            at: deadline.elapsed(),
-            mark: Mark::Note,
-            step: line,
-            note: None,
-        });
+        write_down(matches, config, line, deadline.elapsed());
     }
+}
+
+/// Writes `line` into the journal as what the check said, `at` so long after its start.
+pub fn write_down(matches: &ArgMatches, config: &Config, line: String, at: Duration) {
+    let instance = matches.get_one::<String>("instance").map(String::as_str);
+    Journal::open(&config.paths.journal, "check_mysql", instance).step(&Entry {
+        at,
+        mark: Mark::Note,
+        step: line,
+        note: None,
+    });
 }
 
 fn report(config: &Config, seen: &Seen, deadline: &Deadline) -> ExitCode {

@@ -8,6 +8,9 @@ use crate::db::{Database, Receiver};
 use crate::error::{Error, Kind};
 use crate::verdict::Class;
 
+/// The most characters of what was seen that are told.
+const LONGEST_TEXT: usize = 1000;
+
 /// What a check saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -26,6 +29,17 @@ impl Seen {
             class,
             text: text.into(),
             writable: None,
+        }
+    }
+
+    /// The same as one line that can be printed and given to a process: a server's words may be
+    /// anything.
+    pub fn in_one_line(self) -> Seen {
+        let printable = |c: char| if c.is_control() { ' ' } else { c };
+        let text = self.text.chars().take(LONGEST_TEXT).map(printable);
+        Seen {
+            text: text.collect(),
+            ..self
         }
     }
 

@@ -54,7 +54,7 @@ impl Memory {
     /// Leaves this in the directory `run`. A memory that cannot be kept changes no verdict.
     pub fn keep(&self, run: &Path) {
         let text = serde_json::to_string(self).unwrap_or_default();
-        if let Err(error) = files::replace(&place(run), text.as_bytes(), 0o644) {
+        if let Err(error) = files::replace_unsynced(&place(run), text.as_bytes(), 0o644) {
             log::debug!("{}: {error}", place(run).display());
         }
     }

@@ -75,8 +75,7 @@ impl Server {
     /// # Errors
     /// What [`Session::open`] and [`Session::ask`] say, with the statement.
     pub fn ask(&self, sql: &str) -> Result<Answer> {
-        self.with_session(|session| session.ask(sql))
-            .map_err(|e| e.during(sql))
+        self.with_session(|session| session.ask(sql).map_err(|e| e.during(sql)))
     }
 
     /// Runs one statement that must be answered within `patience`.
@@ -84,7 +83,7 @@ impl Server {
     /// # Errors
     /// As [`Server::ask`]; [`Kind::Timeout`] when the answer has not begun by then.
     pub fn ask_within(&self, sql: &str, patience: Duration) -> Result<Answer> {
-        self.with_session(|session| {
+        let ask = |session: &mut Session| {
             session.send(sql)?;
             match session.answers_within(patience)? {
                 true => session.answer(),
@@ -93,8 +92,8 @@ impl Server {
                     Err(Error::new(Kind::Timeout, what))
                 }
             }
-        })
-        .map_err(|e| e.during(sql))
+        };
+        self.with_session(|session| ask(session).map_err(|e| e.during(sql)))
     }
 
     /// What the server says it is.

@@ -401,12 +401,11 @@ impl Session {
     fn server_error(&self, packet: &[u8]) -> Error {
         let error: Result<ErrPacket> = self.parse(packet, self.capabilities);
         match error {
-            Ok(ErrPacket::Error(error)) => {
-                let code = error.error_code();
-                // It goes into one line of a log, and as an argument to a process.
-                let text = error.message_str().replace(char::is_control, " ");
-                Error::new(Kind::Denied, format!("error {code}: {text}")).answered(code)
-            }
+            Ok(ErrPacket::Error(error)) => Error::new(
+                Kind::Denied,
+                format!("error {}: {}", error.error_code(), error.message_str()),
+            )
+            .answered(error.error_code()),
             _ => self.confused("sent an error that makes no sense"),
         }
     }

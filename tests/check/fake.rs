@@ -127,7 +127,7 @@ pub fn greets_with_nonsense(mut stream: UnixStream) -> std::io::Result<()> {
     until_closed(&mut stream)
 }
 
-/// A server error whose text is more than a line.
+/// A server error whose text is more than a line, and longer than what a process can be given.
 pub fn refuses_in_many_lines(mut stream: UnixStream) -> std::io::Result<()> {
     stream.write_all(&packet(
         0,

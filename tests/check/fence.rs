@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::fake;
 use crate::lab::wait_until;
 use crate::site::{Site, database, finish, ms};
 
@@ -36,7 +37,7 @@ fn a_server_that_was_stopped_takes_no_writes_when_it_goes_on() {
         sleep(ms(100));
     }
     assert_eq!(site.processes().len(), 1, "{:?}", site.processes());
-    assert!(!site.processes()[0].contains("change-me"));
+    assert!(!site.processes()[0].1.contains("change-me"));
     let lines = site.journal().len();
     assert!((1..=5).contains(&lines), "{:?}", site.journal());
     let thawed = Instant::now();
@@ -108,10 +109,11 @@ fn without_fence_or_in_maintenance_the_server_is_left_alone() {
     check_as_keepalived_does(&off).fails("hung");
     check_as_keepalived_does(&maintained).fails("hung");
     off.wait_until_quiet();
+    assert_eq!(off.told("fence", "begin"), 0, "{:?}", off.journal());
     assert_eq!(
-        off.told("fence", "begin"),
+        off.told("check_mysql", "step"),
         1,
-        "the change is noted: {:?}",
+        "what changed is noted: {:?}",
         off.journal()
     );
     // A fence already waits at the door when maintenance begins.
@@ -124,4 +126,24 @@ fn without_fence_or_in_maintenance_the_server_is_left_alone() {
     assert!(server.is_writable(), "{:#?}", maintained.journal());
     maintained.run("maintenance", &["off"]);
     check_as_keepalived_does(&maintained).passes("ok");
+}
+
+#[test]
+fn a_fence_starts_after_as_many_failed_checks_in_a_row_as_were_asked_for() {
+    let site = fake::nobody_listens("fence_after = 3\nconfirm = '0s'");
+    let fail_twice = || {
+        site.check().fails("down");
+        site.check().fails("down");
+        site.wait_until_quiet();
+        assert_eq!(site.told("fence", "begin"), 0);
+    };
+    fail_twice();
+    site.reconfigure("confirm", "pass_on = ['down']\nconfirm");
+    site.check().passes("down");
+    site.reconfigure("pass_on = ['down']\n", "");
+    fail_twice();
+    site.check().fails("down");
+    wait_until("a fence waits", PATIENCE, || {
+        site.told("fence", "begin") == 1
+    });
 }

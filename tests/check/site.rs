@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::lab::{Host, Server, wait_until};
@@ -200,24 +204,27 @@ impl Site {
             .count()
     }
 
-    /// The command lines of all processes that work for this site.
-    pub fn processes(&self) -> Vec<String> {
+    /// The processes that work for this site, with their command lines.
+    pub fn processes(&self) -> Vec<(Pid, String)> {
         let marker = self.dir.display().to_string();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.contains(&marker) {
-                found.push(line);
+            if let Ok(pid) = entry.file_name().to_string_lossy().parse()
+                && line.contains(&marker)
+            {
+                found.push((Pid::from_raw(pid), line));
             }
         }
         found
     }
 
     pub fn wait_until_quiet(&self) {
-        wait_until("no process is left", Duration::from_secs(15), || {
-            self.processes().is_empty()
-        });
+        // A process that was started a moment ago has no command line yet.
+        sleep(ms(30));
+        let quiet = || self.processes().is_empty();
+        wait_until("no process is left", Duration::from_secs(15), quiet);
     }
 
     /// Every file of this site except the password's, as one text.
@@ -258,7 +265,18 @@ impl Site {
 }
 
 impl Drop for Site {
+    /// Ends what still works for it, such as a fence that waits for a server which never comes.
     fn drop(&mut self) {
+        for wait in [ms(30), ms(100), ms(500)] {
+            sleep(wait);
+            let left = self.processes();
+            if left.is_empty() {
+                break;
+            }
+            for (pid, _) in left {
+                let _ = kill(pid, Signal::SIGTERM);
+            }
+        }
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -267,13 +285,17 @@ impl Drop for Site {
 ///
 /// One that hangs is killed, so that it outlives no test.
 pub fn finish(mut child: Child, started: Instant) -> Seen {
-    while child.try_wait().unwrap().is_none() {
-        if started.elapsed() > ms(10_000) {
-            child.kill().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    let (ended, is_ended) = channel::<()>();
+    let watchdog = spawn(move || {
+        if is_ended.recv_timeout(ms(10_000)) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill(pid, Signal::SIGKILL);
         }
-        std::thread::sleep(Duration::from_micros(300));
-    }
+    });
+    child.wait().unwrap();
     let took = started.elapsed();
+    drop(ended);
+    watchdog.join().unwrap();
     let output = child.wait_with_output().unwrap();
     Seen {
         took,
@@ -296,6 +318,6 @@ pub fn database(name: &str, settings: &str) -> (Arc<Host>, Server) {
     (host, server)
 }
 
-pub fn ms(millis: u64) -> Duration {
+pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
