@@ -1,7 +1,7 @@
 //! `check_mysql`: may the server on this host hold the VIP? One line, one class, one exit status,
 //! within one deadline.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use hookbox::db::session::Endpoint;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::journal::Journal;
 use hookbox::link::{Host, Link, Vip};
+use hookbox::log::Patient;
 use hookbox::maintenance;
 use hookbox::memory::{Memory, since_boot};
 use hookbox::run::{Entry, Mark};
@@ -26,7 +27,7 @@ use hookbox::verdict::Class;
 use hookbox::witness::{Asked, Witness};
 use nix::poll::PollFlags;
 
-use crate::context::{self, say};
+use crate::context;
 use crate::fence;
 
 /// Starting, writing down the verdict and ending take a few of the milliseconds that were given.
@@ -55,7 +56,8 @@ pub fn command() -> Command {
         .arg(
             Arg::new("free-mib")
                 .long("free-mib")
-                .value_name("DIR")
+                .value_names(["DIR", "RUN"])
+                .num_args(2)
                 .value_parser(clap::value_parser!(PathBuf))
                 .hide(true),
         )
@@ -69,20 +71,25 @@ pub fn command() -> Command {
 
 /// `check_mysql`
 pub fn main(_name: &str, matches: &ArgMatches) -> ExitCode {
-    if let Some(dir) = matches.get_one::<PathBuf>("free-mib") {
-        return print_free_space(dir);
+    if let Some(mut paths) = matches.get_many::<PathBuf>("free-mib")
+        && let (Some(dir), Some(run)) = (paths.next(), paths.next())
+    {
+        return print_free_space(dir, run);
     }
-    let config = match context::load(matches) {
+    let passes = matches
+        .get_one::<String>("on-config-error")
+        .is_some_and(|w| w == "pass");
+    let mut config = match context::load(matches) {
         Ok(config) => config,
         Err(error) => {
             let seen = Seen::new(Class::Config, error.chain());
-            let passes = matches
-                .get_one::<String>("on-config-error")
-                .is_some_and(|w| w == "pass");
             log::error!("{}: {}", seen.class, seen.text);
             return exit(passes);
         }
     };
+    if passes {
+        config.check.pass_on.push(Class::Config);
+    }
     if let Some(until) = maintenance::until(&config.paths) {
         let until = humantime::format_rfc3339_seconds(until);
         say(&format!(
@@ -112,14 +119,16 @@ fn check(
     deadline: &Deadline,
 ) -> ExitCode {
     let before = Memory::recall(&config.paths.run);
-    let seen = look(config, deadline);
+    let seen = look(config, deadline).in_one_line();
     let (seen, read_only_since) =
         read_only_with_vip(config, meeting, deadline, before.as_ref(), seen);
     let passed = passes(config, &seen);
     if !matches.get_flag("dry-run") {
-        Memory::of(&seen, passed, read_only_since).keep(&config.paths.run);
+        let failures = before.as_ref().map_or(0, |before| before.failures);
+        let memory = Memory::of(&seen, passed, failures, read_only_since);
+        memory.keep(&config.paths.run);
         let changed = before.is_none_or(|before| before.class != seen.class);
-        tell(matches, config, deadline, &seen, passed, changed);
+        tell(matches, config, deadline, &seen, &memory, changed);
     }
     report(config, &seen, deadline)
 }
@@ -140,9 +149,10 @@ fn look(config: &Config, deadline: &Deadline) -> Seen {
     let asked = Asked::ask(&witnesses);
     let witness_deadline = deadline.at_most(config.check.witness_limit);
     let space = (!config.check.disk_path.as_os_str().is_empty())
-        .then(|| start_asking_for_space(&config.check.disk_path));
+        .then(|| start_asking_for_space(&config.check.disk_path, &config.paths.run));
     let seen = ask_server(config, deadline);
-    if seen.class != Class::Ok {
+    // A full server passes, but not on a host that is cut off.
+    if !passes(config, &seen) {
         return seen;
     }
     if !witnesses.is_empty() {
@@ -241,7 +251,7 @@ fn read_only_with_vip(
     let since = before
         .and_then(|before| before.read_only_since)
         .unwrap_or(now);
-    if Duration::from_millis(now - since) < config.check.read_only_grace {
+    if Duration::from_millis(now.saturating_sub(since)) < config.check.read_only_grace {
         return (seen, Some(since));
     }
     let text = format!("{}, and the VIP is here", seen.text);
@@ -276,39 +286,44 @@ fn passes(config: &Config, seen: &Seen) -> bool {
 
 /// Starts the fencing that a failed check calls for, and writes down what changed.
 ///
-/// Nothing here touches a disk when the server or its disk does not answer: a write to a disk
-/// that is stuck would hold this process, and keepalived counts a check only when it ends. The
-/// detached process may be held instead.
+/// Nothing here touches a disk when there is trouble, of which a stuck disk may be the cause: it
+/// would hold this process, and keepalived counts a check only when it ends. The detached process
+/// may be held instead.
 fn tell(
     matches: &ArgMatches,
     config: &Config,
     deadline: &Deadline,
     seen: &Seen,
-    passed: bool,
+    memory: &Memory,
     changed: bool,
 ) {
     let line = format!("{}: {}", seen.class, seen.text);
     if changed {
-        match passed {
+        match memory.passed {
             true => log::info!("{line}"),
             false => log::warn!("{line}"),
         }
     }
-    let fencing = !passed && config.check.fence && check::calls_for_fencing(seen);
-    let stuck = matches!(seen.class, Class::Hung | Class::Disk);
-    if fencing || changed && stuck {
-        if let Err(error) = fence::start(matches, &format!("check_mysql said {line}"), !fencing) {
+    let decided = !memory.passed && memory.failures >= config.check.fence_after;
+    let fencing = decided && config.check.fence && check::calls_for_fencing(seen);
+    if fencing || changed && seen.class != Class::Ok {
+        if let Err(error) = fence::start(matches, &line, !fencing) {
             log::error!("{}", error.chain());
         }
     } else if changed {
-        let instance = matches.get_one::<String>("instance").map(String::as_str);
-        Journal::open(&config.paths.journal, "check_mysql", instance).step(&Entry {
-            at: deadline.elapsed(),
-            mark: Mark::Note,
-            step: line,
-            note: None,
-        });
+        write_down(matches, config, line, deadline.elapsed());
     }
+}
+
+/// Writes `line` into the journal as what the check said, `at` so long after its start.
+pub fn write_down(matches: &ArgMatches, config: &Config, line: String, at: Duration) {
+    let instance = matches.get_one::<String>("instance").map(String::as_str);
+    Journal::open(&config.paths.journal, "check_mysql", instance).step(&Entry {
+        at,
+        mark: Mark::Note,
+        step: line,
+        note: None,
+    });
 }
 
 fn report(config: &Config, seen: &Seen, deadline: &Deadline) -> ExitCode {
@@ -347,13 +362,18 @@ fn exit(passed: bool) -> ExitCode {
     ExitCode::from(u8::from(!passed))
 }
 
+/// What the caller reads. One that does not read must not hold the check.
+fn say(line: &str) {
+    let _ = Patient::new(std::io::stdout()).write_all(format!("{line}\n").as_bytes());
+}
+
 /// Asks for the free space in a process of its own, which can be left behind: nothing ends a
 /// process that waits for a stuck disk.
-fn start_asking_for_space(dir: &Path) -> Result<Child> {
+fn start_asking_for_space(dir: &Path, run: &Path) -> Result<Child> {
     Process::new("/proc/self/exe")
         .arg0("hookbox")
         .args(["check_mysql", "--free-mib"])
-        .arg(dir)
+        .args([dir, run])
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -373,9 +393,10 @@ fn free_space(mut child: Child, deadline: &Deadline) -> Result<u64> {
         let _ = child.kill();
         return Err(error.during("ask for the free space"));
     }
-    let mut text = String::new();
-    let _ = answer.read_to_string(&mut text);
-    let _ = child.wait();
+    // One read: it may stop between its answer and its end.
+    let mut line = [0; 1024];
+    let length = answer.read(&mut line).unwrap_or(0);
+    let text = String::from_utf8_lossy(&line[..length]);
     let unknown = || {
         Error::new(
             Kind::Refused,
@@ -385,7 +406,13 @@ fn free_space(mut child: Child, deadline: &Deadline) -> Result<u64> {
     text.trim().parse().map_err(|_| unknown())
 }
 
-fn print_free_space(dir: &Path) -> ExitCode {
+fn print_free_space(dir: &Path, run: &Path) -> ExitCode {
+    // One at a time waits for a disk that is stuck, not one more with every check.
+    let turn = Meeting::at(run).and_then(|meeting| meeting.try_turn("disk"));
+    if let Ok(None) = turn {
+        say("the question before is still unanswered");
+        return ExitCode::FAILURE;
+    }
     match nix::sys::statvfs::statvfs(dir) {
         Ok(space) => {
             say(&(space.blocks_available() * space.fragment_size() / (1 << 20)).to_string());

@@ -184,12 +184,22 @@ impl Context {
 
     /// Carries out `procedure`, telling log and journal.
     pub fn run<'a>(&'a self, procedure: impl FnOnce(&mut Run<'a>) -> Result<()>) -> Outcome {
+        self.run_telling(|_| {}, procedure)
+    }
+
+    /// As [`Context::run`], also telling `listener`.
+    pub fn run_telling<'a>(
+        &'a self,
+        listener: impl Fn(&Entry) + 'a,
+        procedure: impl FnOnce(&mut Run<'a>) -> Result<()>,
+    ) -> Outcome {
         let journal = Rc::new(self.journal());
         journal.begin();
         let told = journal.clone();
         let observe = move |entry: &Entry| {
             told.step(entry);
             log_entry(entry);
+            listener(entry);
         };
         let outcome = Run::new(self.deadline.clone(), self.mode, observe).carry_out(procedure);
         journal.end(&outcome);
@@ -211,6 +221,7 @@ fn see_peer(peer: &Server) -> Result<PeerState> {
     Ok(PeerState {
         state: peer.state()?,
         sources: channels.iter().map(|channel| channel.source_id).collect(),
+        history: peer.history()?,
     })
 }
 

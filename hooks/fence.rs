@@ -9,13 +9,16 @@ use std::process::{Command as Process, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
+use hookbox::check;
 use hookbox::db::Database;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::run::{Mode, Outcome};
 use hookbox::turn::{Meeting, Wish, Wished};
+use hookbox::verdict::Class;
 
+use crate::check_mysql;
 use crate::context::{self, Context, complain};
 use crate::contract::{self, Caller};
 
@@ -60,10 +63,9 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     let context = Context::new(name, matches, |_| LIMIT)?;
     let because = matches.get_one::<String>("because");
     if matches.get_flag("note-only") {
-        return Ok(context.run(|run| {
-            run.note(because.map_or("", String::as_str));
-            Ok(())
-        }));
+        let line = because.cloned().unwrap_or_default();
+        check_mysql::write_down(matches, &context.config, line, Duration::ZERO);
+        return Ok(Outcome::Done);
     }
     let meeting = Meeting::at(&context.config.paths.run)?;
     let dry = context.mode == Mode::Dry;
@@ -95,12 +97,18 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         run.wait(&format!("{} answers", db.name()), LIMIT, || {
             match db.state() {
                 Ok(_) => Ok(None),
-                // The server said no: it will not say otherwise by being asked again.
-                Err(error) if error.server_code().is_some() => Err(error),
+                // The server said no: it will not say otherwise by being asked again, except when
+                // it was full or on its way down.
+                Err(error) if error.server_code().is_some() && !may_pass(&error) => Err(error),
                 Err(error) if error.kind() == Kind::Overtaken => Err(error),
                 Err(error) => Ok(Some(error.chain())),
             }
         })?;
+        // It may have begun while the server did not answer.
+        if maintenance::until(&context.config.paths).is_some() {
+            run.note("maintenance: nothing is done");
+            return Ok(());
+        }
         if !dry {
             turn = Some(meeting.take_turn(name, run.deadline())?);
         }
@@ -117,14 +125,22 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Starts `fence` for the same configuration as `matches`, detached from this process; with
-/// `note_only` it closes nothing and only writes down why it was started.
+fn may_pass(error: &Error) -> bool {
+    matches!(check::classify(error), Class::Connections | Class::Down)
+}
+
+/// Starts `fence` for the same configuration as `matches`, detached from this process, because a
+/// check said `line`; with `note_only` it closes nothing and only writes that down.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub fn start(matches: &ArgMatches, because: &str, note_only: bool) -> Result<()> {
+pub fn start(matches: &ArgMatches, line: &str, note_only: bool) -> Result<()> {
     let mut fence = Process::new("/proc/self/exe");
-    fence.arg0("hookbox").args(["fence", "--because", because]);
+    let because = match note_only {
+        true => line.to_owned(),
+        false => format!("check_mysql said {line}"),
+    };
+    fence.arg0("hookbox").args(["fence", "--because", &because]);
     if note_only {
         fence.arg("--note-only");
     }

@@ -84,7 +84,7 @@ pub const APPLETS: &[Applet] = &[
         about: "add, delete, show or announce a virtual address on this host",
         hook: false,
         command: vip::command,
-        main: |_, matches| vip::main(matches),
+        main: vip::main,
     },
     Applet {
         name: "fence",

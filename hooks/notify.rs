@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use hookbox::config::Config;
+use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Host, Link, Vip};
@@ -219,22 +220,26 @@ fn become_standby<'a>(
     demote(run, db, how)?;
     match event {
         Event::Stop => Ok(()), // no time for questions to others
-        _ => remember_successor(run, context, db.state()?.server_id),
+        _ => remember_successor(run, context, db),
     }
 }
 
-/// A peer that takes writes and does not replicate from here has taken over.
-fn remember_successor(run: &mut Run<'_>, context: &Context, own_id: u32) -> Result<()> {
+/// A peer that takes writes, while neither replicates from the other, has taken over.
+fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Result<()> {
+    let own_id = db.state()?.server_id;
+    let channels = db.channels()?;
     for (peer, seen) in context.peers()? {
         let Ok(seen) = seen else { continue };
-        if seen.state.writes == Writes::Open && !seen.sources.contains(&own_id) {
-            let name = peer.name();
-            run.act(&format!("remember that {name} took over"), || {
-                let successor = Successor::now(&name, seen.state.server_id);
-                successor
-                    .write(&context.config.paths.state)
-                    .map(|()| Changed::Yes)
-            })?;
+        let successor = Successor::now(peer.name(), seen.state.server_id);
+        let follows_us = seen.sources.contains(&own_id);
+        if seen.state.writes == Writes::Open && !follows_us && !successor.is_source_of(&channels) {
+            run.act(
+                &format!("remember that {} took over", successor.name),
+                || {
+                    let written = successor.write(&context.config.paths.state);
+                    written.map(|()| Changed::Yes)
+                },
+            )?;
         }
     }
     Ok(())

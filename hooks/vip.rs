@@ -3,16 +3,18 @@
 //! With `--json` it prints one line, for programs and for the far end of ssh.
 
 use std::cell::{Cell, RefCell};
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{self, Host, Link, Vip};
-use hookbox::run::{Changed, Entry, Mark, Mode, Outcome, Run};
+use hookbox::run::{Changed, Entry, Mark, Outcome, Run};
 use hookbox::time::Deadline;
 use serde_json::{Value, json};
+
+use crate::context::{self, Context, complain, say};
+use crate::contract::{self, Caller};
 
 /// The number of the form that `--json` prints. Fields may be added; a change of meaning counts up.
 const FORM: u32 = 1;
@@ -25,135 +27,142 @@ const REPEATS_LIMIT: Duration = Duration::from_secs(10);
 const EXAMPLE: &str = "\
 Example:
   # hookbox vip add 10.0.0.100/24 dev eth0
-  done        eth0 can take 10.0.0.100/24
-  done        add 10.0.0.100/24 dev eth0
-  done        announce 10.0.0.100/24 dev eth0
+  vip:   0.000s  done        eth0 can take 10.0.0.100
+  vip:   0.000s  done        add 10.0.0.100/24 dev eth0
+  vip:   0.001s  done        announce 10.0.0.100/24 dev eth0
 
 Exit status: 0 done, or was so already; 2 wrong arguments; 3 refused, nothing changed; \
 4 failed and taken back; 5 failed, and something could not be taken back.";
 
 /// The command line.
 pub fn command() -> Command {
-    let dry_run = Arg::new("dry-run")
-        .long("dry-run")
-        .action(ArgAction::SetTrue)
-        .help("Ask all questions, change nothing");
     let label = Arg::new("label")
         .long("label")
         .value_name("LABEL")
-        .help("Name that old ifconfig shows, at most 15 bytes");
+        .help("name that old ifconfig shows, at most 15 bytes");
     let repeats = Arg::new("repeats")
         .long("repeats")
         .action(ArgAction::SetTrue)
         .hide(true);
     Command::new("vip")
-        .about("Add, delete, show or announce a virtual address on this host")
         .after_help(EXAMPLE)
         .subcommand_required(true)
         .subcommand(
-            verb("add", "Put it on its interface and announce it")
+            verb("add", "put it on its interface and announce it")
                 .arg(address().required(true))
                 .arg(label)
-                .arg(dry_run.clone()),
+                .arg(context::dry_run()),
         )
         .subcommand(
-            verb("del", "Take it off its interface")
+            verb("del", "take it off its interface")
                 .arg(address().required(true))
-                .arg(dry_run.clone()),
+                .arg(context::dry_run()),
         )
         .subcommand(
             verb(
                 "show",
-                "Show this host's addresses, or whether it has this one",
+                "show this host's addresses, or whether it has this one",
             )
             .arg(address()),
         )
         .subcommand(
             verb(
                 "announce",
-                "Tell the neighbours where it is, now and for 5 s more",
+                "tell the neighbours where it is, now and for 5 s more",
             )
             .arg(address().required(true))
             .arg(repeats)
-            .arg(dry_run),
+            .arg(context::dry_run()),
         )
 }
 
 fn verb(name: &'static str, about: &'static str) -> Command {
+    let json = Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("print one line of JSON");
+    let limit = Arg::new("limit")
+        .long("limit")
+        .value_name("TIME")
+        .default_value(DEFAULT_LIMIT)
+        .value_parser(humantime::parse_duration)
+        .help("how long it may take");
     Command::new(name)
         .about(about)
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .help("Print one line of JSON"),
-        )
-        .arg(
-            Arg::new("limit")
-                .long("limit")
-                .value_name("TIME")
-                .default_value(DEFAULT_LIMIT)
-                .value_parser(humantime::parse_duration)
-                .help("How long it may take"),
-        )
+        .args([json, limit])
+        .args(context::arguments())
 }
 
 fn address() -> Arg {
     Arg::new("address")
         .value_name("ADDR/PREFIX dev IF")
         .num_args(1..=5)
-        .help("For example 10.0.0.100/24 dev eth0")
+        .help("for example 10.0.0.100/24 dev eth0")
 }
 
 /// Carries it out.
-pub fn main(matches: &ArgMatches) -> ExitCode {
+pub fn main(applet: &str, matches: &ArgMatches) -> ExitCode {
     let Some((verb, matches)) = matches.subcommand() else {
         return ExitCode::from(2);
     };
-    let report = Report::new(verb, matches.get_flag("json"));
-    let outcome = carry_out(verb, matches, &report).unwrap_or_else(Outcome::Refused);
-    report.end(&outcome);
-    ExitCode::from(match &outcome {
-        Outcome::Done => 0,
-        Outcome::Refused(error) if matches!(error.kind(), Kind::Usage | Kind::Config) => 2,
-        Outcome::Refused(_) => 3,
-        Outcome::RolledBack(_) => 4,
-        Outcome::Partial { .. } => 5,
-    })
+    let report = Report::default();
+    let outcome = carry_out(applet, verb, matches, &report).unwrap_or_else(|error| {
+        complain(&error);
+        Outcome::Refused(error)
+    });
+    if matches.get_flag("json") {
+        report.print_json(&outcome);
+    } else if verb == "show" {
+        let here = report.here.borrow();
+        here.iter().flatten().for_each(|vip| say(&vip.to_string()));
+    }
+    contract::exit(Caller::Person, &outcome)
 }
 
-fn carry_out(verb: &str, matches: &ArgMatches, report: &Report) -> Result<Outcome> {
+fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) -> Result<Outcome> {
     let vip = read_vip(matches)?;
-    let limit = matches.get_one("limit").copied().unwrap_or_default();
-    let deadline = Deadline::after(limit);
-    let host = Host::open(&deadline)?;
-    let Some(vip) = vip else {
-        report.here(Some(host.list()?));
-        return Ok(Outcome::Done);
-    };
-    if verb == "announce" && matches.get_flag("repeats") {
+    if let Some(vip) = &vip
+        && verb == "announce"
+        && matches.get_flag("repeats")
+    {
         let deadline = Deadline::after(REPEATS_LIMIT);
-        return link::repeat(&Host::open(&deadline)?, &vip, &deadline).map(|()| Outcome::Done);
+        return link::repeat(&Host::open(&deadline)?, vip, &deadline).map(|()| Outcome::Done);
     }
-    let mode = match verb != "show" && matches.get_flag("dry-run") {
-        true => Mode::Dry,
-        false => Mode::Real,
+    let limit = matches.get_one("limit").copied().unwrap_or_default();
+    if verb == "show" {
+        let host = Host::open(&Deadline::after(limit))?;
+        report.here.replace(Some(show(&host, vip)?));
+        return Ok(Outcome::Done);
+    }
+    let Some(vip) = vip else {
+        return Err(Error::new(Kind::Usage, format!("{verb} needs an address")));
     };
-    let outcome = Run::new(deadline, mode, |entry| report.see(entry)).carry_out(|run| match verb {
-        "add" => add(run, &host, &vip, report),
-        "del" => run.act(&format!("delete {vip}"), || report.count(host.del(&vip)?)),
-        "announce" => {
-            run.check(&format!("{vip} is here"), || must_have(&host, &vip))?;
-            announce(run, &host, &vip)
-        }
-        _ => must_have(&host, &vip),
-    });
-    report.here(
-        host.has(&vip)
-            .ok()
-            .map(|here| Vec::from_iter(here.then_some(vip))),
+    let context = Context::new(applet, matches, |_| limit)?;
+    context.give_way_to(None)?;
+    let host = Host::open(&context.deadline)?;
+    let outcome = context.run_telling(
+        |entry| report.see(entry),
+        |run| match verb {
+            "add" => add(run, &host, &vip, report),
+            "del" => run.act(&format!("delete {vip}"), || report.count(host.del(&vip)?)),
+            _ => {
+                run.check(&format!("{vip} is here"), || must_have(&host, &vip))?;
+                announce(run, &host, &vip)
+            }
+        },
     );
+    let here = host.has(&vip).ok();
+    report
+        .here
+        .replace(here.map(|here| Vec::from_iter(here.then_some(vip))));
     Ok(outcome)
+}
+
+fn show(host: &Host, vip: Option<Vip>) -> Result<Vec<Vip>> {
+    match vip {
+        Some(vip) => must_have(host, &vip).map(|()| vec![vip]),
+        None => host.list(),
+    }
 }
 
 fn add<'a>(run: &mut Run<'a>, host: &'a Host, vip: &'a Vip, report: &Report) -> Result<()> {
@@ -195,10 +204,9 @@ fn read_vip(matches: &ArgMatches) -> Result<Option<Vip>> {
     text.parse().map(Some)
 }
 
-/// What the caller gets to see: lines as things happen, or one line of JSON at the end.
+/// What `--json` says in the end.
+#[derive(Default)]
 struct Report {
-    verb: String,
-    json: bool,
     timeline: RefCell<Vec<Value>>,
     changed: Cell<bool>,
     /// The addresses asked about that are on this host; None when that is not known.
@@ -206,95 +214,40 @@ struct Report {
 }
 
 impl Report {
-    fn new(verb: &str, json: bool) -> Self {
-        Report {
-            verb: verb.to_owned(),
-            json,
-            timeline: RefCell::default(),
-            changed: Cell::new(false),
-            here: RefCell::default(),
-        }
-    }
-
     fn count(&self, changed: Changed) -> Result<Changed> {
         self.changed.set(changed == Changed::Yes);
         Ok(changed)
     }
 
-    fn here(&self, vips: Option<Vec<Vip>>) {
-        self.here.replace(vips);
-    }
-
     fn see(&self, entry: &Entry) {
-        if entry.mark == Mark::Started {
-            return;
-        }
-        let mark = json!(entry.mark);
-        if self.json {
+        if entry.mark != Mark::Started {
             self.timeline.borrow_mut().push(json!({
                 "at_ms": entry.at.as_secs_f64() * 1000.0,
-                "mark": mark,
+                "mark": entry.mark,
                 "step": entry.step,
                 "note": entry.note,
             }));
-        } else {
-            let note = entry
-                .note
-                .as_ref()
-                .map(|note| format!(" ({note})"))
-                .unwrap_or_default();
-            say(&format!(
-                "{:<11} {}{note}",
-                mark.as_str().unwrap_or_default(),
-                entry.step
-            ));
         }
     }
 
-    fn end(&self, outcome: &Outcome) {
+    fn print_json(&self, outcome: &Outcome) {
         let error = outcome.error();
         let left = match outcome {
             Outcome::Partial { left, .. } => left.as_slice(),
             _ => &[],
         };
-        let here = self.here.borrow();
-        if self.json {
-            let vips = here
-                .as_ref()
-                .map(|vips| vips.iter().map(Vip::to_string).collect::<Vec<_>>());
-            say(&json!({
-                "v": FORM,
-                "hookbox": env!("CARGO_PKG_VERSION"),
-                "outcome": outcome.word(),
-                "changed": self.changed.get() && !matches!(outcome, Outcome::RolledBack(_)),
-                "vips": vips,
-                "timeline": *self.timeline.borrow(),
-                "left": left,
-                "error": error.map(Error::chain),
-                "advice": error.and_then(Error::advice),
-            })
-            .to_string());
-            return;
-        }
-        if self.verb == "show" {
-            here.iter().flatten().for_each(|vip| say(&vip.to_string()));
-        }
-        if let Some(error) = error {
-            complain(&format!("vip {}: {}", self.verb, error.chain()));
-            left.iter()
-                .for_each(|left| complain(&format!("vip {}: {left}", self.verb)));
-            if let Some(advice) = error.advice() {
-                complain(&format!("vip {}: try: {advice}", self.verb));
-            }
-        }
+        let texts = |vips: &Vec<Vip>| vips.iter().map(Vip::to_string).collect::<Vec<_>>();
+        let line = json!({
+            "v": FORM,
+            "hookbox": env!("CARGO_PKG_VERSION"),
+            "outcome": outcome.word(),
+            "changed": self.changed.get() && !matches!(outcome, Outcome::RolledBack(_)),
+            "vips": self.here.borrow().as_ref().map(texts),
+            "timeline": *self.timeline.borrow(),
+            "left": left,
+            "error": error.map(Error::chain),
+            "advice": error.and_then(Error::advice),
+        });
+        say(&line.to_string());
     }
-}
-
-/// A closed stdout must not make a change look failed.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

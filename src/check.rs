@@ -8,6 +8,9 @@ use crate::db::{Database, Receiver};
 use crate::error::{Error, Kind};
 use crate::verdict::Class;
 
+/// The most characters of what was seen that are told.
+const LONGEST_TEXT: usize = 1000;
+
 /// What a check saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -26,6 +29,17 @@ impl Seen {
             class,
             text: text.into(),
             writable: None,
+        }
+    }
+
+    /// The same as one line that can be printed and given to a process: a server's words may be
+    /// anything.
+    pub fn in_one_line(self) -> Seen {
+        let printable = |c: char| if c.is_control() { ' ' } else { c };
+        let text = self.text.chars().take(LONGEST_TEXT).map(printable);
+        Seen {
+            text: text.collect(),
+            ..self
         }
     }
 
@@ -71,8 +85,8 @@ pub fn classify(error: &Error) -> Class {
         (Some(1040 | 1203 | 1226), _) => Class::Connections,
         // Closed to this host after too many errors, or by its address; MySQL in offline_mode.
         (Some(1129 | 1130 | 3032), _) => Class::Blocked,
-        // Server shutdown in progress.
-        (Some(1053), _) => Class::Down,
+        // Server shutdown in progress; MariaDB, to sessions it ends at shutdown.
+        (Some(1053 | 1927), _) => Class::Down,
         (Some(_), _) | (None, Kind::Denied) => Class::Auth,
         (None, Kind::Config | Kind::Usage) => Class::Config,
         (None, Kind::Timeout) => Class::Hung,

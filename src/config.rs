@@ -102,6 +102,9 @@ pub struct Check {
     /// A failing check closes writes itself, detached: keepalived lets the peer take the VIP
     /// before it starts `notify_fault`.
     pub fence: bool,
+    /// After how many failed checks in a row: as many as keepalived's `fall`, or writes are closed
+    /// while keepalived leaves the VIP here.
+    pub fence_after: u32,
     /// A server that is read-only while this host holds one of `vip` fails with `read_only`.
     pub writable_with_vip: bool,
     /// How long that may last with no promotion at work: between the VIP's coming and the start of
@@ -223,6 +226,7 @@ impl Default for Check {
             witness: Vec::new(),
             witness_limit: Duration::from_millis(400),
             fence: true,
+            fence_after: 1,
             writable_with_vip: true,
             read_only_grace: Duration::from_secs(3),
             max_lag: Duration::ZERO,

@@ -29,7 +29,7 @@ pub enum Kind {
 
 /// A failure: what was being done, why it failed, and what a person can do about it.
 ///
-/// `Display` prints only [`Error::what`]; [`Error::chain`] joins it with its causes in one line.
+/// `Display` prints only what was being done; [`Error::chain`] joins it with its causes in one line.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,

@@ -77,17 +77,31 @@ pub fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
 /// # Errors
 /// What the kernel says; then `path` is as it was.
 pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    put(path, contents, mode, File::sync_all)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// The same for what need not outlive a crash of the machine: it waits for no disk.
+///
+/// # Errors
+/// What the kernel says; then `path` is as it was.
+pub fn replace_unsynced(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    put(path, contents, mode, |_| Ok(()))
+}
+
+type Sync = fn(&File) -> io::Result<()>;
+
+fn put(path: &Path, contents: &[u8], mode: u32, sync: Sync) -> io::Result<()> {
     let beside = beside(path);
-    let result = write_new(&beside, contents, mode).and_then(|()| fs::rename(&beside, path));
+    let result = write_new(&beside, contents, mode, sync).and_then(|()| fs::rename(&beside, path));
     if result.is_err() {
         // The first error is the one worth telling.
         let _ = fs::remove_file(&beside);
     }
-    result?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    result
 }
 
-fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+fn write_new(path: &Path, contents: &[u8], mode: u32, sync: Sync) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -95,7 +109,7 @@ fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         .open(path)?;
     file.write_all(contents)?;
     file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()
+    sync(&file)
 }
 
 /// A name in the same directory, since rename does not cross file systems. It begins with a dot

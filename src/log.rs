@@ -48,10 +48,7 @@ pub fn init(applet: &str) {
     });
     builder.target(Target::Pipe(match stderr_is_mute {
         true => Box::new(Syslog::at(SYSLOG)),
-        false => Box::new(Patient {
-            stream: io::stderr(),
-            patience: PATIENCE,
-        }),
+        false => Box::new(Patient::new(io::stderr())),
     }));
     // Only a second start fails, and then the first one stands.
     let _ = builder.try_init();
@@ -79,9 +76,19 @@ fn priority(level: Level) -> u8 {
 }
 
 /// A stream that may be a pipe.
-struct Patient<W> {
+pub struct Patient<W> {
     stream: W,
     patience: Duration,
+}
+
+impl<W> Patient<W> {
+    /// Waits for `stream` no longer than 50 ms.
+    pub fn new(stream: W) -> Self {
+        Patient {
+            stream,
+            patience: PATIENCE,
+        }
+    }
 }
 
 impl<W: Write + AsFd> Write for Patient<W> {

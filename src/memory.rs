@@ -21,14 +21,21 @@ pub struct Memory {
     pub passed: bool,
     /// Milliseconds since boot.
     at: u64,
+    /// How many checks in a row have failed.
+    pub failures: u32,
     /// Since when, in milliseconds since boot, the server is read-only with the VIP here.
     pub read_only_since: Option<u64>,
 }
 
 impl Memory {
-    /// What was just seen.
-    pub fn of(seen: &Seen, passed: bool, read_only_since: Option<u64>) -> Memory {
+    /// What was just seen, after `failures` failed checks before it.
+    pub fn of(seen: &Seen, passed: bool, failures: u32, read_only_since: Option<u64>) -> Memory {
         Memory {
+            failures: if passed {
+                0
+            } else {
+                failures.saturating_add(1)
+            },
             class: seen.class,
             text: seen.text.clone(),
             passed,
@@ -47,7 +54,7 @@ impl Memory {
     /// Leaves this in the directory `run`. A memory that cannot be kept changes no verdict.
     pub fn keep(&self, run: &Path) {
         let text = serde_json::to_string(self).unwrap_or_default();
-        if let Err(error) = files::replace(&place(run), text.as_bytes(), 0o644) {
+        if let Err(error) = files::replace_unsynced(&place(run), text.as_bytes(), 0o644) {
             log::debug!("{}: {error}", place(run).display());
         }
     }

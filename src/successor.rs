@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::db::Channel;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::time::now_rfc3339;
@@ -32,6 +33,13 @@ impl Successor {
             server_id,
             seen: now_rfc3339(),
         }
+    }
+
+    /// Whether one of `channels` replicates from it. Its address counts too: a server that was
+    /// restarted and has not reached its source since does not know the source's `server_id`.
+    pub fn is_source_of(&self, channels: &[Channel]) -> bool {
+        let is = |c: &Channel| c.source_id == self.server_id || c.source == self.name;
+        channels.iter().any(is)
     }
 
     /// Writes it down in the directory `state`.

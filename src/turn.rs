@@ -257,11 +257,12 @@ fn rewrite(mut file: &File, text: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
-    fn meeting(name: &str) -> Meeting {
-        let dir = std::env::temp_dir().join(format!("hookbox-turn-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        Meeting::at(&dir).unwrap()
+    fn meeting() -> (Scratch, Meeting) {
+        let dir = Scratch::new();
+        let meeting = Meeting::at(&dir.path().join("run")).unwrap();
+        (dir, meeting)
     }
 
     fn wished(wish: Wish, ticks: u64, pid: i32) -> Wished {
@@ -274,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_youngest_process_wins_whoever_comes_first() {
-        let meeting = meeting("youngest");
+        let (_dir, meeting) = meeting();
         let (master, backup) = (wished(Wish::Primary, 7, 30), wished(Wish::Standby, 7, 31));
         meeting.announce(&backup).unwrap();
         assert_eq!(
@@ -293,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_wish_from_before_the_last_boot_is_nobodys() {
-        let meeting = meeting("boot");
+        let (_dir, meeting) = meeting();
         let before = Wished {
             boot: "before".to_owned(),
             ..wished(Wish::Standby, 900, 30)
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_younger_process_with_the_same_wish_does_not_end_an_older_one() {
-        let meeting = meeting("same");
+        let (_dir, meeting) = meeting();
         let (first, second) = (wished(Wish::Primary, 7, 30), wished(Wish::Primary, 9, 31));
         meeting.announce(&first).unwrap();
         meeting.announce(&second).unwrap();
@@ -314,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_was_not_finished_tells_the_next_one() {
-        let meeting = meeting("unfinished");
+        let (_dir, meeting) = meeting();
         let deadline = Deadline::after(Duration::from_millis(30));
         drop(meeting.take_turn("notify_backup", &deadline).unwrap());
         let turn = meeting.take_turn("notify_master", &deadline).unwrap();

@@ -281,8 +281,16 @@ fn contradictions_are_shown_at_one_of_their_keys() {
             "2:15: `write_table` must be",
         ),
         (
-            "[demote]\ngrace = \"900ms\"",
-            "2:9: `grace` (900ms) must be shorter than `stop_limit`",
+            "[demote]\ngrace = \"10s\"",
+            "2:9: `grace` (10s) must be shorter than `limit` (10s)",
+        ),
+        (
+            "[check]\nwrite_table = \"a.b\"\nwrite_limit = \"1s\"",
+            "3:15: `write_limit` (1s) must be shorter than `deadline` (900ms)",
+        ),
+        (
+            "[check]\nwitness = [\"10.0.0.1\"]\nwitness_limit = \"1s\"",
+            "3:17: `witness_limit` (1s) must be shorter than `deadline` (900ms)",
         ),
         (
             "[mysql]\npassword_file = \"/p\"\npassword_env = \"P\"",
@@ -300,6 +308,12 @@ fn contradictions_are_shown_at_one_of_their_keys() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn a_limit_of_what_is_not_asked_contradicts_nothing() {
+    let text = "[check]\ndeadline = \"300ms\"\n[demote]\ngrace = \"2s\"\n";
+    parse(text, None).unwrap();
 }
 
 #[test]

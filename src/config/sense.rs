@@ -77,37 +77,23 @@ fn empty_or_zero(config: &Config) -> Option<Contradiction> {
 fn limits(config: &Config) -> Option<Contradiction> {
     let (check, demote) = (&config.check, &config.demote);
     let show = |limit: Duration| humantime::format_duration(limit).to_string();
-    // What is asked within a limit must end before it.
-    let pairs = [
+    let deadline = ("check.deadline", check.deadline);
+    let mut within = vec![
+        (("check.confirm", check.confirm), deadline),
         (
-            "check.confirm",
-            check.confirm,
-            "check.deadline",
-            check.deadline,
-        ),
-        (
-            "check.witness_limit",
-            check.witness_limit,
-            "check.deadline",
-            check.deadline,
-        ),
-        (
-            "check.write_limit",
-            check.write_limit,
-            "check.deadline",
-            check.deadline,
-        ),
-        ("demote.grace", demote.grace, "demote.limit", demote.limit),
-        (
-            "demote.grace",
-            demote.grace,
-            "demote.stop_limit",
-            demote.stop_limit,
+            ("demote.grace", demote.grace),
+            ("demote.limit", demote.limit),
         ),
     ];
-    let (part, short, whole, long) = pairs
-        .into_iter()
-        .find(|(_, part, _, whole)| part >= whole)?;
+    // The defaults of what is not asked contradict nothing.
+    if !check.witness.is_empty() {
+        within.push((("check.witness_limit", check.witness_limit), deadline));
+    }
+    if !check.write_table.is_empty() {
+        within.push((("check.write_limit", check.write_limit), deadline));
+    }
+    let ((part, short), (whole, long)) =
+        (within.into_iter()).find(|((_, part), (_, whole))| part >= whole)?;
     let what = format!(
         "`{}` ({}) must be shorter than `{}` ({})",
         last(part),

@@ -1,6 +1,7 @@
 //! A MySQL or MariaDB server, as a procedure sees it.
 
 pub mod dialect;
+pub mod history;
 pub mod relay;
 pub mod server;
 pub mod session;
@@ -12,6 +13,7 @@ use crate::error::Result;
 use crate::run::Changed;
 
 pub use dialect::Thread;
+pub use history::History;
 
 /// A server, whatever its flavour.
 ///
@@ -30,6 +32,9 @@ pub trait Database {
     /// What this channel has received and not applied; `None` when it has applied everything that
     /// can ever be applied. A transaction of which only the beginning arrived cannot.
     fn unapplied(&self, channel: &str) -> Result<Option<String>>;
+
+    /// Whose transactions it has, up to which; `None` where the server does not tell (MySQL).
+    fn history(&self) -> Result<Option<History>>;
 
     /// The last position in its binary log; `None` when it writes none.
     fn written(&self) -> Result<Option<Position>>;
@@ -96,6 +101,8 @@ pub struct PeerState {
     pub state: State,
     /// The `server_id`s of the servers it replicates from.
     pub sources: Vec<u32>,
+    /// Whose transactions it has.
+    pub history: Option<History>,
 }
 
 /// A place in a binary log.

@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use super::dialect::{Dialect, Thread, Version, quote};
+use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::relay::{Reader, Rest};
 use super::session::{Answer, AnswerRow, Endpoint, Session};
-use super::{Channel, Database, Position, Receiver, State, Writes};
+use super::{Channel, Database, History, Position, Receiver, State, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::secret::Login;
@@ -75,8 +75,7 @@ impl Server {
     /// # Errors
     /// What [`Session::open`] and [`Session::ask`] say, with the statement.
     pub fn ask(&self, sql: &str) -> Result<Answer> {
-        self.with_session(|session| session.ask(sql))
-            .map_err(|e| e.during(sql))
+        self.with_session(|session| session.ask(sql).map_err(|e| e.during(sql)))
     }
 
     /// Runs one statement that must be answered within `patience`.
@@ -84,7 +83,7 @@ impl Server {
     /// # Errors
     /// As [`Server::ask`]; [`Kind::Timeout`] when the answer has not begun by then.
     pub fn ask_within(&self, sql: &str, patience: Duration) -> Result<Answer> {
-        self.with_session(|session| {
+        let ask = |session: &mut Session| {
             session.send(sql)?;
             match session.answers_within(patience)? {
                 true => session.answer(),
@@ -93,8 +92,8 @@ impl Server {
                     Err(Error::new(Kind::Timeout, what))
                 }
             }
-        })
-        .map_err(|e| e.during(sql))
+        };
+        self.with_session(|session| ask(session).map_err(|e| e.during(sql)))
     }
 
     /// What the server says it is.
@@ -341,6 +340,16 @@ impl Database for Server {
             return Ok(None);
         }
         Ok(Some(behind))
+    }
+
+    fn history(&self) -> Result<Option<History>> {
+        if self.version()?.flavor == Flavor::MySql {
+            return Ok(None);
+        }
+        let answer = self.ask("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos")?;
+        let row = answer.first();
+        let text = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
+        Ok(Some(History::read([text(0), text(1)])))
     }
 
     fn written(&self) -> Result<Option<Position>> {

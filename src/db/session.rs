@@ -41,6 +41,10 @@ const BACKLOG_RETRY: Duration = Duration::from_millis(5);
 /// A packet of this length is continued by the next one (MySQL protocol, "payload length").
 const LONGEST_PACKET: usize = 0xff_ff_ff;
 
+/// More than any answer to what is asked here: what goes on for longer is no server of this kind,
+/// or one gone wrong.
+const LONGEST_VALUE: usize = 4 * LONGEST_PACKET;
+
 /// What is asked of the server: the protocol of 4.1 and login plugins. Not several statements in
 /// one, so that no text can smuggle in a second one.
 const WANTED: CapabilityFlags = CapabilityFlags::CLIENT_LONG_PASSWORD
@@ -321,6 +325,9 @@ impl Session {
             if length < LONGEST_PACKET {
                 return Ok(payload);
             }
+            if payload.len() >= LONGEST_VALUE {
+                return Err(self.confused("sends a packet without end"));
+            }
         }
     }
 
@@ -328,6 +335,10 @@ impl Session {
     fn receive(&mut self, count: usize) -> Result<()> {
         let mut chunk = [0; 16 * 1024];
         while self.received.len() < count {
+            // A server that never pauses never makes us wait.
+            if self.deadline.passed() {
+                return Err(Error::new(Kind::Timeout, "no end of the answer in time"));
+            }
             match self.stream.read(&mut chunk) {
                 Ok(0) => {
                     return Err(Error::new(

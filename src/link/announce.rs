@@ -28,7 +28,7 @@ use crate::time::{Deadline, Stopwatch};
 
 /// When gratuitous ARP is sent again, counted from the first: frames get lost while a switch learns
 /// the new port, and a receiver may ignore what comes within 1 s of its last update (`locktime`).
-pub const ARP_REPEATS: [Duration; 4] = [
+const ARP_REPEATS: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -37,7 +37,7 @@ pub const ARP_REPEATS: [Duration; 4] = [
 
 /// When a neighbour advertisement is sent again: at most 3 in all, at least 1 s apart (RFC 4861,
 /// 7.2.6 with MAX_NEIGHBOR_ADVERTISEMENT and RetransTimer).
-pub const NA_REPEATS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+const NA_REPEATS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 const ETHERNET_HEADER: usize = 14;
 /// Shortest Ethernet frame without its checksum. Not every driver pads with zeros.

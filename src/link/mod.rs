@@ -8,11 +8,12 @@ use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 
 mod announce;
+mod host;
 mod netlink;
 
-pub use announce::{ARP_REPEATS, NA_REPEATS, repeat};
+pub use announce::repeat;
 pub(crate) use announce::{arp, packet_address};
-pub use netlink::Host;
+pub use host::Host;
 
 /// Longest name of a network interface, and longest address label, in bytes: the kernel's
 /// `IFNAMSIZ` of 16 counts the NUL.

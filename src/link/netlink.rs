@@ -1,4 +1,4 @@
-//! This host's interfaces and addresses, by rtnetlink.
+//! Interfaces and addresses as the kernel has them: the conversation by rtnetlink.
 //!
 //! neli makes and reads the messages. The socket is our own: neli's has no safe way to poll it.
 
@@ -22,48 +22,39 @@ use nix::sys::socket::{
 };
 use pnet_base::MacAddr;
 
-use super::{Link, Vip, announce};
+use super::Vip;
 use crate::error::{Error, Kind, Result};
-use crate::run::Changed;
 use crate::time::Deadline;
 
 /// The kernel never puts more than this into one answer to a dump (`netlink_recvmsg`).
 const LONGEST_ANSWER: usize = 32 * 1024;
 
-/// The network of the host, or of the namespace, that this process is in.
-///
-/// One conversation with the kernel, however many addresses are asked about.
-pub struct Host {
+/// A conversation with the kernel about the network namespace that this process is in.
+pub(super) struct Kernel {
     socket: OwnedFd,
     deadline: Deadline,
     sequence: Cell<u32>,
 }
 
 /// An interface, as the kernel has it.
-struct Interface {
-    index: u32,
-    name: String,
-    flags: Iff,
+pub(super) struct Interface {
+    pub index: u32,
+    pub name: String,
+    pub flags: Iff,
     /// None for what is not Ethernet.
-    mac: Option<MacAddr>,
+    pub mac: Option<MacAddr>,
 }
 
 /// An address, as the kernel has it.
-struct Held {
-    index: u32,
-    address: IpAddr,
-    prefix: u8,
-    label: Option<String>,
-    flags: IfaF,
+pub(super) struct Held {
+    pub index: u32,
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub label: Option<String>,
+    pub flags: IfaF,
 }
 
-impl Held {
-    fn is(&self, vip: &Vip, link: &Interface) -> bool {
-        self.index == link.index && self.address == vip.address && self.prefix == vip.prefix
-    }
-}
-
-impl Host {
+impl Kernel {
     /// Opens the conversation; every wait in it ends with `deadline`.
     ///
     /// # Errors
@@ -76,49 +67,15 @@ impl Host {
             SockProtocol::NetlinkRoute,
         )
         .map_err(|errno| Error::new(Kind::Refused, "open an rtnetlink socket").because(errno))?;
-        Ok(Host {
+        Ok(Kernel {
             socket,
             deadline: deadline.clone(),
             sequence: Cell::new(0),
         })
     }
 
-    /// Whether this host has `address`, on any interface and with any prefix length.
-    ///
-    /// # Errors
-    /// When the kernel does not answer in time.
-    pub fn holds(&self, address: IpAddr) -> Result<bool> {
-        Ok(self.addresses()?.iter().any(|held| held.address == address))
-    }
-
-    /// Announces `vip` once, without repeats.
-    ///
-    /// # Errors
-    /// As [`Link::announce`].
-    pub fn tell(&self, vip: &Vip) -> Result<Changed> {
-        self.send_announcement(vip).map(|socket| match socket {
-            Some(_) => Changed::Yes,
-            None => Changed::AlreadySo,
-        })
-    }
-
-    /// None when nobody can be told: loopback, tunnels and the like have no neighbours.
-    fn send_announcement(&self, vip: &Vip) -> Result<Option<OwnedFd>> {
-        let link = self
-            .interface(&vip.link)?
-            .ok_or_else(|| missing(&vip.link))?;
-        let Some(mac) = link.mac.filter(|_| !link.flags.contains(Iff::NOARP)) else {
-            return Ok(None);
-        };
-        // A router that says it is none is dropped from its neighbours' routes (RFC 4861, 7.2.5).
-        let forwarding = format!("/proc/sys/net/ipv6/conf/{}/forwarding", link.name);
-        let router = vip.address.is_ipv6() && setting_is_on(&forwarding);
-        let frames = announce::frames(vip.address, mac, router);
-        announce::send(&link.name, link.index, &frames).map(Some)
-    }
-
     /// The interface with this name, if there is one.
-    fn interface(&self, name: &str) -> Result<Option<Interface>> {
+    pub fn interface(&self, name: &str) -> Result<Option<Interface>> {
         let during = || format!("look at interface {name}");
         let named = attribute(Ifla::Ifname, name_bytes(name)).map_err(|e| e.during(during()))?;
         let question = IfinfomsgBuilder::default()
@@ -134,7 +91,8 @@ impl Host {
         }
     }
 
-    fn interfaces(&self) -> Result<Vec<Interface>> {
+    /// Every interface: one dump.
+    pub fn interfaces(&self) -> Result<Vec<Interface>> {
         let question = IfinfomsgBuilder::default()
             .ifi_family(RtAddrFamily::Unspecified)
             .build()
@@ -145,8 +103,8 @@ impl Host {
         Ok(found.iter().filter_map(read_interface).collect())
     }
 
-    /// Every address of this host: one dump.
-    fn addresses(&self) -> Result<Vec<Held>> {
+    /// Every address: one dump.
+    pub fn addresses(&self) -> Result<Vec<Held>> {
         let question = IfaddrmsgBuilder::default()
             .ifa_family(RtAddrFamily::Unspecified)
             .ifa_prefixlen(0)
@@ -161,7 +119,7 @@ impl Host {
     }
 
     /// Asks for `vip` to be added or deleted.
-    fn set(&self, what: Rtm, flags: NlmF, vip: &Vip, index: u32) -> Result<nix::Result<()>> {
+    pub fn set(&self, what: Rtm, flags: NlmF, vip: &Vip, index: u32) -> Result<nix::Result<()>> {
         let address = match vip.address {
             IpAddr::V4(address) => address.octets().to_vec(),
             IpAddr::V6(address) => address.octets().to_vec(),
@@ -270,166 +228,6 @@ impl Host {
             }
         }
     }
-
-    /// What keeps an address from being used here in the way `vip` says.
-    fn refuse_elsewhere(&self, vip: &Vip, held: &[Held]) -> Result<()> {
-        let Some(other) = held.iter().find(|held| held.address == vip.address) else {
-            return Ok(());
-        };
-        let links = self.interfaces()?;
-        let name = links.iter().find(|link| link.index == other.index);
-        let name = name.map_or("another interface", |link| &link.name);
-        let there = format!("{}/{} dev {name}", other.address, other.prefix);
-        let what = format!("{} is on this host as {there}", vip.address);
-        Err(Error::new(Kind::Refused, what).advise(format!(
-            "hookbox vip del {there}, or correct the configured address"
-        )))
-    }
-
-    /// With promote_secondaries off, the kernel deletes a subnet's other addresses together with
-    /// its first one (`__inet_del_ifa`), and the routes through them.
-    fn refuse_to_orphan(&self, vip: &Vip, link: &Interface, held: &[Held]) -> Result<()> {
-        let IpAddr::V4(address) = vip.address else {
-            return Ok(());
-        };
-        let first = held.iter().find(|held| held.is(vip, link));
-        if first.is_none_or(|first| first.flags.contains(IfaF::SECONDARY)) {
-            return Ok(());
-        }
-        let orphan = held.iter().find(|held| {
-            held.index == link.index
-                && held.prefix == vip.prefix
-                && held.flags.contains(IfaF::SECONDARY)
-                && matches!(held.address, IpAddr::V4(other) if same_subnet(other, address, vip.prefix))
-        });
-        let promoted =
-            |of: &str| setting_is_on(&format!("/proc/sys/net/ipv4/conf/{of}/promote_secondaries"));
-        match orphan {
-            Some(orphan) if !promoted("all") && !promoted(&link.name) => {
-                let what = format!("{} would go away with {vip}", orphan.address);
-                Err(Error::new(Kind::Refused, what)
-                    .because(
-                        "it is the second address of its subnet, and promote_secondaries is off",
-                    )
-                    .advise("sysctl -w net.ipv4.conf.all.promote_secondaries=1, or use a /32"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Link for Host {
-    fn list(&self) -> Result<Vec<Vip>> {
-        let links = self.interfaces()?;
-        let named = |held: Held| {
-            let link = links
-                .iter()
-                .find(|link| link.index == held.index)?
-                .name
-                .clone();
-            Some(Vip {
-                address: held.address,
-                prefix: held.prefix,
-                // The kernel labels every IPv4 address, by default with the interface's name.
-                label: held.label.filter(|label| *label != link),
-                link,
-            })
-        };
-        Ok(self.addresses()?.into_iter().filter_map(named).collect())
-    }
-
-    fn has(&self, vip: &Vip) -> Result<bool> {
-        match self.interface(&vip.link)? {
-            Some(link) => Ok(self.addresses()?.iter().any(|held| held.is(vip, &link))),
-            None => Ok(false),
-        }
-    }
-
-    fn ready(&self, vip: &Vip) -> Result<()> {
-        let link = self
-            .interface(&vip.link)?
-            .ok_or_else(|| missing(&vip.link))?;
-        link.carries()?;
-        let held = self.addresses()?;
-        match held.iter().find(|held| held.is(vip, &link)) {
-            Some(held) if held.flags.contains(IfaF::DADFAILED) => {
-                let what = format!("{vip} is unusable here: another host answers for it");
-                Err(Error::new(Kind::Refused, what).advise(format!("hookbox vip del {vip}")))
-            }
-            Some(_) => Ok(()),
-            None => self.refuse_elsewhere(vip, &held),
-        }
-    }
-
-    fn add(&self, vip: &Vip) -> Result<Changed> {
-        self.ready(vip)?;
-        if self.has(vip)? {
-            return Ok(Changed::AlreadySo);
-        }
-        let link = self
-            .interface(&vip.link)?
-            .ok_or_else(|| missing(&vip.link))?;
-        let answer = self.set(Rtm::Newaddr, NlmF::CREATE | NlmF::EXCL, vip, link.index)?;
-        let changed = match answer {
-            Ok(()) => Changed::Yes,
-            Err(Errno::EEXIST) => Changed::AlreadySo,
-            Err(errno) => return Err(denied_or(errno, format!("add {vip}"))),
-        };
-        if !self.has(vip)? {
-            let what = format!("{vip} is gone again right after it was added");
-            return Err(Error::new(Kind::Refused, what)
-                .advise("look for another program that manages this interface's addresses"));
-        }
-        Ok(changed)
-    }
-
-    fn del(&self, vip: &Vip) -> Result<Changed> {
-        let held = self.addresses()?;
-        let mut changed = Changed::AlreadySo;
-        if let Some(link) = self.interface(&vip.link)?
-            && held.iter().any(|held| held.is(vip, &link))
-        {
-            self.refuse_to_orphan(vip, &link, &held)?;
-            match self.set(Rtm::Deladdr, NlmF::empty(), vip, link.index)? {
-                Ok(()) => changed = Changed::Yes,
-                Err(Errno::EADDRNOTAVAIL) => {}
-                Err(errno) => return Err(denied_or(errno, format!("delete {vip}"))),
-            }
-        }
-        self.refuse_elsewhere(vip, &self.addresses()?)?;
-        Ok(changed)
-    }
-
-    fn announce(&self, vip: &Vip) -> Result<Changed> {
-        let Some(socket) = self.send_announcement(vip)? else {
-            return Ok(Changed::AlreadySo);
-        };
-        // The neighbours have been told once; that they are not told again is no failure.
-        if let Err(error) = announce::repeat_detached(vip, socket) {
-            log::warn!("{vip} is announced only once: {error}");
-        }
-        Ok(Changed::Yes)
-    }
-}
-
-impl Interface {
-    /// An address on a link that is down is of no use to anybody.
-    fn carries(&self) -> Result<()> {
-        let name = &self.name;
-        if !self.flags.contains(Iff::UP) {
-            return Err(
-                Error::new(Kind::Refused, format!("interface {name} is down"))
-                    .advise(format!("ip link set {name} up")),
-            );
-        }
-        if !self.flags.contains(Iff::LOWERUP) {
-            return Err(
-                Error::new(Kind::Refused, format!("interface {name} has no carrier"))
-                    .advise("check the cable and the switch port"),
-            );
-        }
-        Ok(())
-    }
 }
 
 fn read_interface(message: &Ifinfomsg) -> Option<Interface> {
@@ -480,15 +278,6 @@ fn name_bytes(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn same_subnet(a: Ipv4Addr, b: Ipv4Addr, prefix: u8) -> bool {
-    let bits = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    u32::from(a) & bits == u32::from(b) & bits
-}
-
-fn setting_is_on(path: &str) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
-}
-
 fn attribute<T: neli::consts::rtnl::RtaType>(
     kind: T,
     payload: Vec<u8>,
@@ -500,15 +289,7 @@ fn attribute<T: neli::consts::rtnl::RtaType>(
         .map_err(unbuilt)
 }
 
-fn missing(link: &str) -> Error {
-    Error::new(
-        Kind::Refused,
-        format!("there is no interface {link} on this host"),
-    )
-    .advise("ip -brief link, for those that there are")
-}
-
-fn denied_or(errno: Errno, what: impl Into<String>) -> Error {
+pub(super) fn denied_or(errno: Errno, what: impl Into<String>) -> Error {
     match errno {
         Errno::EPERM | Errno::EACCES => Error::new(Kind::Denied, what)
             .because(errno)

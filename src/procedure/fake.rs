@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use crate::db::{Channel, Database, Position, Receiver, State, Thread, Writes};
+use crate::db::{Channel, Database, History, Position, Receiver, State, Thread, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 
@@ -13,6 +13,7 @@ pub struct World {
     pub writes: Writes,
     pub channel: Option<Channel>,
     pub sessions: Vec<u64>,
+    pub history: Option<History>,
 }
 
 impl World {
@@ -40,6 +41,7 @@ impl World {
                 receiver_error: None,
             }),
             sessions: vec![],
+            history: None,
         }
     }
 
@@ -48,6 +50,7 @@ impl World {
             writes: Writes::Open,
             channel: None,
             sessions: vec![7, 8],
+            history: None,
         }
     }
 
@@ -130,6 +133,10 @@ impl Database for Fake {
             }
             (left > 0).then(|| format!("{left} bytes behind"))
         })
+    }
+
+    fn history(&self) -> Result<Option<History>> {
+        self.call(|world| world.history.clone())
     }
 
     fn written(&self) -> Result<Option<Position>> {

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::run::{Changed, Run};
 
 pub mod demote;
+mod fitness;
 pub mod promote;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::demote::{Demotion, demote};
+use super::fitness::{applies, follows, not_taken_over, stopped};
 use super::replicate_again;
 use crate::config::{OnLag, OnWritablePeer};
 use crate::db::{Channel, Database, PeerState, Position, Receiver, Thread, Writes};
@@ -52,7 +53,8 @@ pub fn promote<'a>(
     how: Promotion<'a>,
 ) -> Result<()> {
     let name = db.name();
-    let writes = db.state()?.writes;
+    let state = db.state()?;
+    let writes = state.writes;
     let channels = db.channels()?;
     if writes == Writes::Open && (channels.is_empty() || !how.forget_source) {
         run.note(format!("{name} is the primary already"));
@@ -69,13 +71,20 @@ pub fn promote<'a>(
     if let Some(successor) = successor {
         follows(run, &name, &channels, successor, how.on_lag)?;
     }
+    let history = db.history()?;
     for peer in peers {
+        let own = history.as_ref().map(|history| (history, state.server_id));
+        not_taken_over(run, own, peer, &channels, how.on_lag)?;
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how.receive_limit)?;
     }
     let mut given_up = Vec::new();
     for channel in &channels {
-        let seen = |peer: &Peer<'_>| peer.seen.as_ref().is_ok_and(|seen| is_source(seen, channel));
+        let seen = |peer: &Peer<'_>| {
+            peer.seen
+                .as_ref()
+                .is_ok_and(|seen| is_source(seen, channel))
+        };
         let answers = peers.iter().any(seen);
         if !apply_received(run, db, channel, answers, how)? {
             given_up.push(&channel.name);
@@ -102,67 +111,6 @@ pub fn promote<'a>(
         }
     }
     Ok(())
-}
-
-/// A stopped applier with an error will not apply the rest by being waited for.
-fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
-    match &channel.applier_error {
-        Some(_) if !channel.applying && on_lag == OnLag::Abort => Err(stopped(channel)),
-        _ => Ok(()),
-    }
-}
-
-/// Why nothing more will be applied.
-fn stopped(channel: &Channel) -> Error {
-    let Channel { name, relay, .. } = channel;
-    let (file, offset) = (&relay.file, relay.offset);
-    let give_up = "[promote] on_lag = \"force\" gives up what is not applied";
-    match &channel.applier_error {
-        Some(error) => Error::new(Kind::Refused, format!("the applier stopped: {error}")).advise(
-            format!("mend it and START SLAVE SQL_THREAD, or promote another server; {give_up}"),
-        ),
-        None => {
-            let what = "the applier is stopped, and a start would delete the relay log";
-            Error::new(Kind::Refused, what).advise(format!(
-                "CHANGE MASTER '{name}' TO MASTER_USE_GTID = no, RELAY_LOG_FILE = '{file}', \
-                 RELAY_LOG_POS = {offset}; START SLAVE '{name}' SQL_THREAD; {give_up}"
-            ))
-        }
-    }
-}
-
-/// A server that was replaced and does not replicate from its successor holds old data.
-fn follows(
-    run: &mut Run<'_>,
-    name: &str,
-    channels: &[Channel],
-    successor: &Successor,
-    on_lag: OnLag,
-) -> Result<()> {
-    let Successor {
-        name: other, seen, ..
-    } = successor;
-    let follows = channels.iter().any(|c| c.source_id == successor.server_id);
-    if !follows && on_lag == OnLag::Force {
-        run.note(format!(
-            "GIVING UP what {other} wrote: it was the primary at {seen}"
-        ));
-        return Ok(());
-    }
-    run.check(
-        &format!("{name} has what {other} wrote"),
-        || match follows {
-            true => Ok(()),
-            false => {
-                let what =
-                    format!("{other} was the primary at {seen}, and this is no replica of it");
-                Err(Error::new(Kind::Refused, what).advise(format!(
-                    "bring {other} back and make this server its replica; \
-                 [promote] on_lag = \"force\" gives up what only {other} has"
-                )))
-            }
-        },
-    )
 }
 
 /// Sees to it that `peer` takes no writes, as far as it can be reached.
@@ -339,6 +287,7 @@ fn is_source(peer: &PeerState, channel: &Channel) -> bool {
 mod tests {
     use super::super::fake::{Failure, Fake, World};
     use super::*;
+    use crate::db::{History, State};
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
 
@@ -472,11 +421,39 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_took_over_and_wrote_is_a_reason_to_refuse_before_it_is_touched() {
+        let peer = Fake::new(World::primary());
+        let seen = peer.state().map(|state| PeerState {
+            state: State {
+                server_id: 3,
+                ..state
+            },
+            sources: vec![],
+            history: Some(History::read(["0-2-1000,0-3-1704", ""])),
+        });
+        let peers = [Peer {
+            db: &peer,
+            seen: &seen,
+        }];
+        let stale = World {
+            writes: Writes::Closed,
+            history: Some(History::read(["0-2-1000", ""])),
+            ..World::primary()
+        };
+        let fake = Fake::new(stale.clone());
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        assert_eq!(*fake.world.borrow(), stale);
+        assert_eq!(peer.world.borrow().writes, Writes::Open);
+    }
+
+    #[test]
     fn a_peer_that_takes_writes_is_closed_first_or_is_a_reason_to_refuse() {
         let peer = Fake::new(World::primary());
         let seen = peer.state().map(|state| PeerState {
             state,
             sources: vec![],
+            history: None,
         });
         let peers = [Peer {
             db: &peer,

@@ -23,16 +23,33 @@ pub struct Host {
 impl Host {
     pub fn new(name: &str) -> Host {
         let mut holder = Command::new("unshare")
-            .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL"])
+            .args([
+                "--net",
+                "--mount",
+                "--uts",
+                "--ipc",
+                "--pid",
+                "--fork",
+                "--kill-child=KILL",
+            ])
             .args(["sh", "-c", include_str!("init.sh"), "init", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("unshare is part of util-linux");
         let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let pid = line.trim().parse().unwrap_or_else(|_| panic!("{name} did not come up: see above"));
-        Host { name: name.to_owned(), pid, holder }
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let pid = line
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} did not come up: see above"));
+        Host {
+            name: name.to_owned(),
+            pid,
+            holder,
+        }
     }
 
     /// A command that will run in the host, with the environment that systemd gives a service.
@@ -42,7 +59,10 @@ impl Host {
             .arg(format!("--target={}", self.pid))
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--", program])
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .stdin(Stdio::null());
         command
     }
@@ -61,7 +81,12 @@ impl Host {
     fn must(&self, command: &mut Command) -> String {
         let output = command.output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {command:?}: {}: {stderr}", self.name, output.status);
+        assert!(
+            output.status.success(),
+            "{}: {command:?}: {}: {stderr}",
+            self.name,
+            output.status
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -72,7 +97,10 @@ impl Host {
         let script = format!("setsid \"$@\" >> {log} 2>&1 < /dev/null & echo $!");
         let mut command = self.command("sh");
         let pid = self.must(command.args(["-c", &script, "sh", program]).args(args));
-        Process { host: self.clone(), pid: pid.trim().parse().unwrap() }
+        Process {
+            host: self.clone(),
+            pid: pid.trim().parse().unwrap(),
+        }
     }
 
     /// Where a file of the host is seen from this machine, to read it. Never to write it: a link
@@ -83,10 +111,25 @@ impl Host {
 
     /// Writes a file of the host, making its directory if need be.
     pub fn write(&self, inside: &str, content: impl AsRef<[u8]>, mode: u32) {
-        let script = format!("mkdir -p $(dirname {inside}); cat > {inside}; chmod {mode:o} {inside}");
-        let mut shell = self.command("sh").args(["-ec", &script]).stdin(Stdio::piped()).spawn().unwrap();
-        shell.stdin.take().unwrap().write_all(content.as_ref()).unwrap();
-        assert!(shell.wait().unwrap().success(), "{}: write {inside}", self.name);
+        let script =
+            format!("mkdir -p $(dirname {inside}); cat > {inside}; chmod {mode:o} {inside}");
+        let mut shell = self
+            .command("sh")
+            .args(["-ec", &script])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        shell
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(content.as_ref())
+            .unwrap();
+        assert!(
+            shell.wait().unwrap().success(),
+            "{}: write {inside}",
+            self.name
+        );
     }
 
     /// Reads a file of the host; empty if it is not there.
@@ -126,8 +169,15 @@ impl Process {
         self.host.sh(&format!("kill -s {signal} {}", self.pid));
     }
 
+    /// The same for it and those of its children that have not left its process group.
+    pub fn signal_group(&self, signal: &str) {
+        self.host.sh(&format!("kill -s {signal} -- -{}", self.pid));
+    }
+
     pub fn wait_for_end(self) {
         let directory = self.host.path(&format!("/proc/{}", self.pid));
-        wait_until("a program ends", Duration::from_secs(30), || !directory.exists());
+        wait_until("a program ends", Duration::from_secs(30), || {
+            !directory.exists()
+        });
     }
 }

@@ -16,11 +16,18 @@ pub struct Keepalived {
 impl Keepalived {
     pub fn new(host: &Arc<Host>, configuration: &str) -> Keepalived {
         host.write("/etc/keepalived/keepalived.conf", configuration, 0o644);
-        Keepalived { host: host.clone(), process: None }
+        Keepalived {
+            host: host.clone(),
+            process: None,
+        }
     }
 
     pub fn start(&mut self) {
-        assert!(self.process.is_none(), "keepalived runs already on {}", self.host.name);
+        assert!(
+            self.process.is_none(),
+            "keepalived runs already on {}",
+            self.host.name
+        );
         let options = ["--dont-fork", "--log-console", "--log-detail", "--vrrp"];
         self.process = Some(self.host.start("keepalived", &options, LOG));
         wait_until("keepalived has begun", Duration::from_secs(10), || {
@@ -30,16 +37,20 @@ impl Keepalived {
 
     /// Stops it with SIGTERM, as systemd does, and waits for its end.
     pub fn stop(&mut self) {
+        self.begin_to_stop().wait_for_end();
+    }
+
+    /// Sends SIGTERM; it takes a second to end.
+    pub fn begin_to_stop(&mut self) -> Process {
         let process = self.process.take().expect("keepalived runs");
         process.signal("TERM");
-        process.wait_for_end();
+        process
     }
 
     /// Ends all of it with SIGKILL: the address stays, nobody is told.
     pub fn kill(&mut self) {
         let process = self.process.take().expect("keepalived runs");
-        let pid_files = "/run/keepalived.pid /run/keepalived_vrrp.pid";
-        self.host.sh(&format!("kill -s KILL $(cat {pid_files}); rm {pid_files}"));
+        process.signal_group("KILL");
         process.wait_for_end();
     }
 

@@ -19,29 +19,48 @@ mod server;
 mod switch;
 mod writer;
 
+use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use host::Host;
 pub use keepalived::Keepalived;
 pub use pair::{Node, Pair, Shape};
-pub use sampler::Sampler;
-pub use server::{Replication, Server};
+pub use sampler::{Change, Sampler};
+pub use server::{Replication, Server, rows};
 pub use switch::{GATEWAY, Switch};
 pub use writer::{Ack, Writer, lost, outage};
 
 /// The virtual address that follows the primary.
 pub const VIP: &str = "10.77.0.100";
 
-/// Whether this machine lets us build a lab; says why not.
+/// Whether a lab can be built here. If not it says so, past the test harness that hides what a
+/// passed test prints.
+pub fn is_possible() -> bool {
+    let missing = missing();
+    if let Some(missing) = &missing {
+        writeln!(std::io::stderr(), "SKIPPED: no lab here: {missing}").unwrap();
+    }
+    missing.is_none()
+}
+
+/// What this machine lacks for a lab.
 pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root".to_owned());
     }
-    ["unshare", "nsenter", "ip", "bridge", "mariadbd", "mariadb-install-db", "keepalived"]
-        .into_iter()
-        .find(|program| !is_installed(program))
-        .map(|program| format!("{program} is not installed"))
+    [
+        "unshare",
+        "nsenter",
+        "ip",
+        "bridge",
+        "mariadbd",
+        "mariadb-install-db",
+        "keepalived",
+    ]
+    .into_iter()
+    .find(|program| !is_installed(program))
+    .map(|program| format!("{program} is not installed"))
 }
 
 fn is_installed(program: &str) -> bool {
@@ -54,7 +73,10 @@ fn is_installed(program: &str) -> bool {
 pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < limit, "still not so after {limit:?}: {what}");
+        assert!(
+            started.elapsed() < limit,
+            "still not so after {limit:?}: {what}"
+        );
         sleep(Duration::from_millis(10));
     }
 }

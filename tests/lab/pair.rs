@@ -47,15 +47,24 @@ impl Pair {
         if shape == Shape::Circle {
             db1.server.replicate_from(&db2.server, by);
         }
-        Pair { db1, db2, client, switch }
+        Pair {
+            db1,
+            db2,
+            client,
+            switch,
+        }
     }
 
     /// Starts keepalived on both nodes, db1 first so that it becomes the primary.
     pub fn start_keepalived(&mut self) {
         self.db1.keepalived.start();
-        wait_until("db1 is primary", Duration::from_secs(15), || self.db1.is_primary());
+        wait_until("db1 is primary", Duration::from_secs(15), || {
+            self.db1.is_primary()
+        });
         self.db2.keepalived.start();
-        wait_until("db2 is closed", Duration::from_secs(15), || !self.db2.server.is_writable());
+        wait_until("db2 is closed", Duration::from_secs(15), || {
+            !self.db2.server.is_writable()
+        });
     }
 
     pub fn writer(&self) -> Writer {
@@ -74,7 +83,9 @@ impl Node {
         switch.plug(&host, &address);
         let settings = match shape {
             Shape::PrimaryAndReplica => String::new(),
-            Shape::Circle => format!("auto-increment-increment = 2\nauto-increment-offset = {id}"),
+            Shape::Circle => format!(
+                "auto-increment-increment = 2\nauto-increment-offset = {id}\ngtid-domain-id = {id}"
+            ),
         };
         let mut server = Server::new(&host, &address, id, &settings);
         server.start();
@@ -82,11 +93,17 @@ impl Node {
         host.write("/etc/hookbox/password", "change-me\n", 0o600);
         host.write("/etc/hookbox/hookbox.toml", example_for(id, shape), 0o644);
         let keepalived = Keepalived::new(&host, KEEPALIVED_CONF);
-        Node { host, server, keepalived }
+        Node {
+            host,
+            server,
+            keepalived,
+        }
     }
 
     pub fn has_vip(&self) -> bool {
-        self.host.sh("ip -o addr show dev eth0").contains(&format!(" {VIP}/"))
+        self.host
+            .sh("ip -o addr show dev eth0")
+            .contains(&format!(" {VIP}/"))
     }
 
     /// Whether it has the VIP and its server takes writes.

@@ -15,7 +15,7 @@ use super::{Host, VIP};
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A server that does not answer a question for so long took no writes since it was asked.
-const SILENT: Duration = Duration::from_secs(1);
+const SILENT: Duration = Duration::from_millis(200);
 
 /// What was seen of one host, each with the time of the question.
 #[derive(Default)]
@@ -42,15 +42,23 @@ pub struct Change {
 
 impl Sampler {
     pub fn start(hosts: &[Arc<Host>]) -> Sampler {
-        let mut sampler =
-            Sampler { hosts: Vec::new(), stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
+        let mut sampler = Sampler {
+            hosts: Vec::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
         for host in hosts {
             let seen = Arc::new(Seen::default());
             sampler.hosts.push((host.name.clone(), seen.clone()));
-            let (other_host, other_seen, other_stop) = (host.clone(), seen.clone(), sampler.stop.clone());
+            let (other_host, other_seen, other_stop) =
+                (host.clone(), seen.clone(), sampler.stop.clone());
             let (host, stop) = (host.clone(), sampler.stop.clone());
-            sampler.threads.push(spawn(move || look_for_vip(&host, &seen, &stop)));
-            sampler.threads.push(spawn(move || ask_server(&other_host, &other_seen, &other_stop)));
+            sampler
+                .threads
+                .push(spawn(move || look_for_vip(&host, &seen, &stop)));
+            sampler.threads.push(spawn(move || {
+                ask_server(&other_host, &other_seen, &other_stop)
+            }));
         }
         sampler
     }
@@ -59,9 +67,16 @@ impl Sampler {
     pub fn overlap(&self) -> Duration {
         let mut total = Duration::ZERO;
         let mut both_since: Option<Instant> = None;
-        let mut able: Vec<(String, bool)> = self.hosts.iter().map(|(name, _)| (name.clone(), false)).collect();
+        let mut able: Vec<(String, bool)> = self
+            .hosts
+            .iter()
+            .map(|(name, _)| (name.clone(), false))
+            .collect();
         for change in self.changes() {
-            let host = able.iter_mut().find(|(name, _)| *name == change.host).unwrap();
+            let host = able
+                .iter_mut()
+                .find(|(name, _)| *name == change.host)
+                .unwrap();
             host.1 = change.vip && change.writable;
             let both = able.iter().filter(|(_, able)| *able).count() > 1;
             match both_since {
@@ -78,15 +93,22 @@ impl Sampler {
 
     /// Every change seen so far, oldest first.
     pub fn changes(&self) -> Vec<Change> {
-        let mut changes: Vec<Change> =
-            self.hosts.iter().flat_map(|(name, seen)| seen.changes(name)).collect();
+        let mut changes: Vec<Change> = self
+            .hosts
+            .iter()
+            .flat_map(|(name, seen)| seen.changes(name))
+            .collect();
         changes.sort_by_key(|change| change.at);
         changes
     }
 
     /// How `host` was seen last: whether it held the VIP, whether it took writes.
     pub fn last(&self, host: &Host) -> (bool, bool) {
-        let (_, seen) = self.hosts.iter().find(|(name, _)| *name == host.name).unwrap();
+        let (_, seen) = self
+            .hosts
+            .iter()
+            .find(|(name, _)| *name == host.name)
+            .unwrap();
         let last = |samples: &Mutex<Vec<(Instant, bool)>>| {
             samples.lock().unwrap().last().is_some_and(|(_, was)| *was)
         };
@@ -105,9 +127,15 @@ impl Drop for Sampler {
 
 impl Seen {
     fn changes(&self, host: &str) -> Vec<Change> {
-        let tag = |samples: &Mutex<Vec<(Instant, bool)>>, is_vip: bool| -> Vec<(Instant, bool, bool)> {
-            samples.lock().unwrap().iter().map(|(at, was)| (*at, is_vip, *was)).collect()
-        };
+        let tag =
+            |samples: &Mutex<Vec<(Instant, bool)>>, is_vip: bool| -> Vec<(Instant, bool, bool)> {
+                samples
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .map(|(at, was)| (*at, is_vip, *was))
+                    .collect()
+            };
         let mut samples = tag(&self.vip, true);
         samples.extend(tag(&self.writable, false));
         samples.sort_by_key(|sample| sample.0);
@@ -117,7 +145,12 @@ impl Seen {
             let state = if is_vip { &mut vip } else { &mut writable };
             if *state != now {
                 *state = now;
-                changes.push(Change { at, host: host.to_owned(), vip, writable });
+                changes.push(Change {
+                    at,
+                    host: host.to_owned(),
+                    vip,
+                    writable,
+                });
             }
         }
         changes
@@ -129,7 +162,10 @@ fn look_for_vip(host: &Host, seen: &Seen, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         let addresses = fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap();
-        seen.vip.lock().unwrap().push((now, is_local(&addresses, VIP)));
+        seen.vip
+            .lock()
+            .unwrap()
+            .push((now, is_local(&addresses, VIP)));
         sleep(INTERVAL);
     }
 }
@@ -139,7 +175,9 @@ fn is_local(fib_trie: &str, address: &str) -> bool {
     let mut lines = fib_trie.lines();
     let leaf = format!("|-- {address}");
     lines.any(|line| line.trim() == leaf)
-        && lines.take_while(|line| line.trim().starts_with('/')).any(|line| line.contains("host LOCAL"))
+        && lines
+            .take_while(|line| line.trim().starts_with('/'))
+            .any(|line| line.contains("host LOCAL"))
 }
 
 fn ask_server(host: &Host, seen: &Seen, stop: &AtomicBool) {
@@ -162,6 +200,9 @@ fn ask(host: &Host, session: &mut Option<Conn>) -> mysql::Result<bool> {
     if session.is_none() {
         *session = Some(Conn::new(own_socket(host, SILENT))?);
     }
-    let read_only: Option<bool> = session.as_mut().unwrap().query_first("SELECT @@global.read_only")?;
+    let read_only: Option<bool> = session
+        .as_mut()
+        .unwrap()
+        .query_first("SELECT @@global.read_only")?;
     Ok(read_only == Some(false))
 }

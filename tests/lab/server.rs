@@ -40,20 +40,34 @@ impl Server {
 
     fn empty(host: &Arc<Host>, address: &str, id: u32, settings: &str) -> Server {
         let common = include_str!("my.cnf");
-        host.write("/etc/mysql/lab.cnf", format!("{common}\nserver-id = {id}\n{settings}\n"), 0o644);
+        host.write(
+            "/etc/mysql/lab.cnf",
+            format!("{common}\nserver-id = {id}\n{settings}\n"),
+            0o644,
+        );
         host.sh(&format!(
             "rm -rf {DATA}; install -d -o mysql -g mysql {DATA} /run/mysqld
              install -o mysql -g mysql -m 600 /dev/null /var/log/mysqld.log"
         ));
-        Server { host: host.clone(), address: address.to_owned(), id, process: None }
+        Server {
+            host: host.clone(),
+            address: address.to_owned(),
+            id,
+            process: None,
+        }
     }
 
     /// Starts it and waits until it has answered.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.host.name);
         let defaults = ["--defaults-file=/etc/mysql/lab.cnf"];
-        self.process = Some(self.host.start("mariadbd", &defaults, "/var/log/mysqld.log"));
-        wait_until("a server answers", Duration::from_secs(30), || self.connect().is_ok());
+        self.process = Some(
+            self.host
+                .start("mariadbd", &defaults, "/var/log/mysqld.log"),
+        );
+        wait_until("a server answers", Duration::from_secs(30), || {
+            self.connect().is_ok()
+        });
     }
 
     /// Stops it as an operator would.
@@ -74,11 +88,17 @@ impl Server {
 
     /// SIGSTOP: it accepts connections, since the kernel does, and answers nothing.
     pub fn freeze(&self) {
-        self.process.as_ref().expect("the server runs").signal("STOP");
+        self.process
+            .as_ref()
+            .expect("the server runs")
+            .signal("STOP");
     }
 
     pub fn thaw(&self) {
-        self.process.as_ref().expect("the server runs").signal("CONT");
+        self.process
+            .as_ref()
+            .expect("the server runs")
+            .signal("CONT");
     }
 
     /// A session as root on its own socket. No answer within 200 ms is an error.
@@ -95,7 +115,11 @@ impl Server {
 
     /// The first column of the first row, empty if there is none.
     pub fn ask(&self, query: &str) -> String {
-        self.sql(query).into_iter().flatten().next().unwrap_or_default()
+        self.sql(query)
+            .into_iter()
+            .flatten()
+            .next()
+            .unwrap_or_default()
     }
 
     /// One value of `SHOW REPLICA STATUS`, empty when it replicates from nobody.
@@ -118,7 +142,9 @@ impl Server {
             Replication::FileAndPosition => {
                 let status = source.sql("SHOW MASTER STATUS").remove(0);
                 let (file, position) = (&status[0], &status[1]);
-                format!("MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {position}, MASTER_USE_GTID = no")
+                format!(
+                    "MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {position}, MASTER_USE_GTID = no"
+                )
             }
         };
         self.sql(&format!(
@@ -141,7 +167,11 @@ impl Server {
     pub fn wait_until_semi_sync(&self) {
         let query = "SELECT variable_value FROM information_schema.global_status
                      WHERE variable_name = 'Rpl_semi_sync_master_status'";
-        wait_until("commits wait for the replica", Duration::from_secs(20), || self.ask(query) == "ON");
+        wait_until(
+            "commits wait for the replica",
+            Duration::from_secs(20),
+            || self.ask(query) == "ON",
+        );
     }
 
     pub fn is_writable(&self) -> bool {
@@ -151,8 +181,15 @@ impl Server {
 
 pub fn rows(session: &mut Conn, query: &str) -> mysql::Result<Vec<Vec<String>>> {
     let rows: Vec<Row> = session.query(query)?;
-    let text = |row: Row| row.unwrap().into_iter().map(mysql::from_value::<Option<String>>);
-    Ok(rows.into_iter().map(|row| text(row).map(Option::unwrap_or_default).collect()).collect())
+    let text = |row: Row| {
+        row.unwrap()
+            .into_iter()
+            .map(mysql::from_value::<Option<String>>)
+    };
+    Ok(rows
+        .into_iter()
+        .map(|row| text(row).map(Option::unwrap_or_default).collect())
+        .collect())
 }
 
 /// How to reach the server of `host` as root from this machine, whatever network it is in.
@@ -182,13 +219,21 @@ fn fresh_data() -> &'static [u8] {
             host.sh("mariadb --abort-source-on-error < /tmp/script.sql");
         }
         server.stop();
-        host.command("tar").args(["-cC", DATA, "-f-", "."]).output().unwrap().stdout
+        host.command("tar")
+            .args(["-cC", DATA, "-f-", "."])
+            .output()
+            .unwrap()
+            .stdout
     })
 }
 
 fn unpack(host: &Host, archive: &[u8]) {
     let mut tar = host.command("tar");
-    let mut tar = tar.args(["-xC", DATA, "-f-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut tar = tar
+        .args(["-xC", DATA, "-f-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     tar.stdin.take().unwrap().write_all(archive).unwrap();
     assert!(tar.wait().unwrap().success());
 }

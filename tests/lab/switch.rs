@@ -30,17 +30,21 @@ impl Switch {
              ip link set {port} master br0 up",
             host.pid()
         ));
-        host.sh(&format!("ip addr add {address}/24 dev eth0; ip link set eth0 up"));
+        host.sh(&format!(
+            "ip addr add {address}/24 dev eth0; ip link set eth0 up"
+        ));
     }
 
     /// Pulls the cable: the host sees its link go down.
     pub fn unplug(&self, host: &Host) {
-        self.host.sh_in_network(&format!("ip link set {} down", host.name));
+        self.host
+            .sh_in_network(&format!("ip link set {} down", host.name));
     }
 
     /// Blocks the port: nothing passes, but the host's link stays up and it cannot tell.
     pub fn block(&self, host: &Host) {
-        self.host.sh_in_network(&format!("bridge link set dev {} state disabled", host.name));
+        self.host
+            .sh_in_network(&format!("bridge link set dev {} state disabled", host.name));
     }
 
     /// Undoes [`Switch::unplug`] and [`Switch::block`].

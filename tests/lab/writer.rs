@@ -50,7 +50,8 @@ impl Writer {
             .into();
         let one = || {
             let writer = NEXT.fetch_add(1, Ordering::Relaxed);
-            let (client, opts, acks, stop) = (client.clone(), opts.clone(), acks.clone(), stop.clone());
+            let (client, opts, acks, stop) =
+                (client.clone(), opts.clone(), acks.clone(), stop.clone());
             spawn(move || {
                 client.enter_network();
                 let mut seq = 0;
@@ -62,7 +63,11 @@ impl Writer {
             })
         };
         let threads = vec![one(), one()];
-        Writer { acks, stop, threads }
+        Writer {
+            acks,
+            stop,
+            threads,
+        }
     }
 
     /// All that was acknowledged so far.
@@ -73,7 +78,10 @@ impl Writer {
     /// Whether `server` has acknowledged anything after `since`.
     pub fn is_served_by(&self, server: &Server, since: Instant) -> bool {
         let acks = self.acks.lock().unwrap();
-        acks.iter().rev().take_while(|ack| ack.at > since).any(|ack| ack.server == server.id)
+        acks.iter()
+            .rev()
+            .take_while(|ack| ack.at > since)
+            .any(|ack| ack.server == server.id)
     }
 
     /// Ends writing; gives all that was acknowledged.
@@ -107,8 +115,15 @@ fn write_until_error(
     let server = session.query_first("SELECT @@server_id")?.unwrap();
     while !stop.load(Ordering::Relaxed) {
         *seq += 1;
-        session.query_drop(format!("INSERT INTO t (w, seq, server) VALUES ({writer}, {seq}, {server})"))?;
-        keep(Ack { writer, seq: *seq, at: Instant::now(), server });
+        session.query_drop(format!(
+            "INSERT INTO t (w, seq, server) VALUES ({writer}, {seq}, {server})"
+        ))?;
+        keep(Ack {
+            writer,
+            seq: *seq,
+            at: Instant::now(),
+            server,
+        });
         sleep(Duration::from_millis(2));
     }
     Ok(())
@@ -118,7 +133,10 @@ fn write_until_error(
 pub fn outage(acks: &[Ack], since: Instant) -> Duration {
     let mut times: Vec<Instant> = acks.iter().map(|ack| ack.at).collect();
     times.sort();
-    let gaps = times.windows(2).filter(|pair| pair[1] > since).map(|pair| pair[1] - pair[0]);
+    let gaps = times
+        .windows(2)
+        .filter(|pair| pair[1] > since)
+        .map(|pair| pair[1] - pair[0]);
     gaps.max().unwrap_or_default()
 }
 
@@ -126,6 +144,12 @@ pub fn outage(acks: &[Ack], since: Instant) -> Duration {
 pub fn lost(acks: &[Ack], survivor: &Server) -> Vec<Ack> {
     let number = |text: &String| text.parse::<u64>().unwrap();
     let rows = survivor.sql("SELECT w, seq FROM lab.t");
-    let kept: HashSet<(u64, u64)> = rows.iter().map(|row| (number(&row[0]), number(&row[1]))).collect();
-    acks.iter().filter(|ack| !kept.contains(&(ack.writer.into(), ack.seq))).copied().collect()
+    let kept: HashSet<(u64, u64)> = rows
+        .iter()
+        .map(|row| (number(&row[0]), number(&row[1])))
+        .collect();
+    acks.iter()
+        .filter(|ack| !kept.contains(&(ack.writer.into(), ack.seq)))
+        .copied()
+        .collect()
 }

@@ -88,7 +88,11 @@ impl Gate {
                 });
             }
         });
-        Gate { signalled_at, socket, listener: Some(listener) }
+        Gate {
+            signalled_at,
+            socket,
+            listener: Some(listener),
+        }
     }
 
     /// The question at which the signal was sent, if it was.

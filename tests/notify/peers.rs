@@ -18,7 +18,9 @@ const SILENT_PEER: Duration = Duration::from_millis(1800);
 fn a_writable_peer_is_closed_first_and_what_it_still_has_is_received() {
     site!(site, Replication::Gtid);
     // The replica hears of nothing for a while, so that there is something left to receive.
-    site.db1.host.sh("tc qdisc add dev eth0 root tbf rate 40mbit burst 64kb latency 50ms");
+    site.db1
+        .host
+        .sh("tc qdisc add dev eth0 root tbf rate 40mbit burst 64kb latency 50ms");
     let mut reader = app(&site.db1);
     reader.query_drop("SELECT 1").unwrap();
     site.db1.sql("SET GLOBAL rpl_semi_sync_master_enabled = 0");
@@ -28,14 +30,26 @@ fn a_writable_peer_is_closed_first_and_what_it_still_has_is_received() {
         "BEGIN NOT ATOMIC FOR i IN 1..100000 DO INSERT INTO lab.e VALUES (i, 'x'); END FOR; END",
     );
     wait_until("writes flow", Duration::from_secs(5), || {
-        site.db1.ask("SELECT COUNT(*) FROM lab.e").parse::<u32>().unwrap() > 200
+        site.db1
+            .ask("SELECT COUNT(*) FROM lab.e")
+            .parse::<u32>()
+            .unwrap()
+            > 200
     });
     let took = succeed(&site.db2, &["notify_master"]);
     writing.join().unwrap().unwrap_err();
-    assert!(reader.query_drop("SELECT 1").is_err(), "sessions there are ended");
+    assert!(
+        reader.query_drop("SELECT 1").is_err(),
+        "sessions there are ended"
+    );
     assert!(!site.db1.is_writable() && site.db2.is_writable());
     let count = "SELECT COUNT(*), MAX(id) FROM lab.e";
-    assert_eq!(site.db1.sql(count), site.db2.sql(count), "{took:?} {}", told(&site.db2));
+    assert_eq!(
+        site.db1.sql(count),
+        site.db2.sql(count),
+        "{took:?} {}",
+        told(&site.db2)
+    );
     site.db1.sql("SET GLOBAL rpl_semi_sync_master_enabled = 1");
 }
 
@@ -112,7 +126,9 @@ fn a_receiver_stuck_on_its_way_to_a_black_hole_does_not_hold_the_promotion_up() 
         site.db2.sql("START SLAVE IO_THREAD");
         // Not only "Connecting" between two tries, but in the middle of one. The neighbour entry
         // fails after 3 s, then connect fails at once; a permanent one makes it wait.
-        site.db2.host.sh("ip neigh replace 10.77.0.11 lladdr 02:00:00:00:00:11 dev eth0 nud permanent");
+        site.db2
+            .host
+            .sh("ip neigh replace 10.77.0.11 lladdr 02:00:00:00:00:11 dev eth0 nud permanent");
         wait_until("it is connecting", Duration::from_secs(10), || {
             let sockets = site.db2.host.sh("ss -Htn state syn-sent dst 10.77.0.11");
             sockets.contains("10.77.0.11")

@@ -9,9 +9,7 @@ use mysql::prelude::Queryable;
 
 use crate::lab::{Replication, Server};
 use crate::site;
-use crate::site::{
-    assert_told, assert_within, root, run, standing, start, succeed, told,
-};
+use crate::site::{assert_told, assert_within, root, run, standing, start, succeed, told};
 
 /// Looks all the time which row was applied last and whether the server takes writes.
 struct Watcher {
@@ -28,8 +26,13 @@ impl Watcher {
             while !stopped.load(Ordering::Relaxed) {
                 // In this order: what is applied at the moment of opening is there afterwards.
                 let closed: Option<bool> = root.query_first("SELECT @@global.read_only").unwrap();
-                let last: Option<Option<u32>> = root.query_first("SELECT MAX(id) FROM lab.e").unwrap();
-                seen.push((Instant::now(), closed == Some(false), last.flatten().unwrap_or(0)));
+                let last: Option<Option<u32>> =
+                    root.query_first("SELECT MAX(id) FROM lab.e").unwrap();
+                seen.push((
+                    Instant::now(),
+                    closed == Some(false),
+                    last.flatten().unwrap_or(0),
+                ));
                 sleep(Duration::from_millis(2));
             }
             seen
@@ -43,7 +46,11 @@ impl Watcher {
         let seen = self.thread.join().unwrap();
         let early = seen.iter().find(|(_, open, row)| *open && *row < last);
         assert_eq!(early, None, "open before row {last}");
-        let applied = seen.iter().find(|(_, _, row)| *row == last).expect("all is applied").0;
+        let applied = seen
+            .iter()
+            .find(|(_, _, row)| *row == last)
+            .expect("all is applied")
+            .0;
         let opened = seen.iter().find(|(_, open, _)| *open).expect("it opens").0;
         opened.saturating_duration_since(applied)
     }
@@ -170,7 +177,14 @@ fn an_applier_that_stopped_with_an_error_is_given_up_when_forced_and_not_waited_
     assert!(site.db2.is_writable());
     assert_eq!(site.db2.ask("SELECT MAX(id) FROM lab.e"), "2");
     let end = site.db1.sql("SHOW MASTER STATUS").remove(0);
-    assert_told(&site.db2, &["GIVING UP", "Duplicate entry", &format!("of {}:{}", end[0], end[1])]);
+    assert_told(
+        &site.db2,
+        &[
+            "GIVING UP",
+            "Duplicate entry",
+            &format!("of {}:{}", end[0], end[1]),
+        ],
+    );
     assert_within(took, Duration::from_secs(1), told(&site.db2));
     assert_can_be_mended(site);
 }
@@ -180,7 +194,9 @@ fn an_applier_that_stops_with_an_error_while_it_is_waited_for_is_not_waited_for_
     site!(site, Replication::Gtid);
     let mut holder = root(&site.db2);
     holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
-    holder.query_drop("INSERT INTO lab.e VALUES (2, 'in the way')").unwrap();
+    holder
+        .query_drop("INSERT INTO lab.e VALUES (2, 'in the way')")
+        .unwrap();
     site.write_events(1, 3);
     site.wait_until_received();
     site.db1.sql("SET GLOBAL read_only = 1");
@@ -200,7 +216,9 @@ fn what_a_dead_source_left_is_kept_when_the_applier_stops_with_an_error() {
     site!(site, Replication::Gtid);
     let mut holder = root(&site.db2);
     holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
-    holder.query_drop("INSERT INTO lab.e VALUES (2, 'in the way')").unwrap();
+    holder
+        .query_drop("INSERT INTO lab.e VALUES (2, 'in the way')")
+        .unwrap();
     for row in 1..=3 {
         site.write_events(row, row);
     }
@@ -211,7 +229,10 @@ fn what_a_dead_source_left_is_kept_when_the_applier_stops_with_an_error() {
     holder.query_drop("UNLOCK TABLES").unwrap();
     assert_eq!(hook.end().0, 1);
     assert!(!site.db2.is_writable());
-    assert_told(&site.db2, &["NOT-UNDONE start receiving", "Duplicate entry"]);
+    assert_told(
+        &site.db2,
+        &["NOT-UNDONE start receiving", "Duplicate entry"],
+    );
     assert_can_be_mended(site);
 }
 
@@ -241,7 +262,10 @@ fn when_the_limit_is_passed_everything_is_undone() {
     crate::lab::wait_until("the receiver is back", Duration::from_secs(5), || {
         standing(&site.db2) == before
     });
-    assert_told(&site.db2, &["still at", "undone start receiving", "rolled-back"]);
+    assert_told(
+        &site.db2,
+        &["still at", "undone start receiving", "rolled-back"],
+    );
     drop(holder);
     site.db1.sql("SET GLOBAL read_only = 0");
     site.write_events(1001, 2000);
@@ -268,7 +292,11 @@ fn when_the_limit_is_passed_and_it_is_forced_the_journal_says_what_was_given_up(
     let exactly = format!("at {}:{applied} of {}:{}", end[0], end[0], end[1]);
     assert_told(&site.db2, &["GIVING UP", &exactly]);
     drop(holder);
-    assert_eq!(site.db2.ask("SELECT MAX(id) FROM lab.e"), "1000", "not applied later either");
+    assert_eq!(
+        site.db2.ask("SELECT MAX(id) FROM lab.e"),
+        "1000",
+        "not applied later either"
+    );
     // A person who wants it can have it.
     apply_relay_log(&site.db2);
     crate::lab::wait_until("the rest is applied", Duration::from_secs(10), || {

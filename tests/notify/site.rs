@@ -88,16 +88,25 @@ impl Site {
             if server.connect().is_err() {
                 server.start();
             }
-            let _ = server.host.command("tc").args(["qdisc", "del", "dev", "eth0", "root"]).output();
+            let _ = server
+                .host
+                .command("tc")
+                .args(["qdisc", "del", "dev", "eth0", "root"])
+                .output();
             self.switch.heal(&server.host);
             let mut root = root(server);
-            let mut run = |sql: &str| root.query_drop(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+            let mut run = |sql: &str| {
+                root.query_drop(sql)
+                    .unwrap_or_else(|e| panic!("{sql}: {e}"))
+            };
             run("STOP ALL SLAVES");
             run("SET SESSION sql_log_bin = 0");
             run("DROP DATABASE IF EXISTS lab");
             run("CREATE DATABASE lab");
-            run("CREATE TABLE lab.t (w INT NOT NULL, seq BIGINT NOT NULL, server INT NOT NULL,
-                 id BIGINT NOT NULL AUTO_INCREMENT UNIQUE, PRIMARY KEY (w, seq))");
+            run(
+                "CREATE TABLE lab.t (w INT NOT NULL, seq BIGINT NOT NULL, server INT NOT NULL,
+                 id BIGINT NOT NULL AUTO_INCREMENT UNIQUE, PRIMARY KEY (w, seq))",
+            );
             run("CREATE TABLE lab.e (id INT PRIMARY KEY, text TEXT)");
             run("SET GLOBAL slow_query_log = 0");
         }
@@ -109,7 +118,9 @@ impl Site {
         for server in [&self.db1, &self.db2] {
             server.sql("RESET MASTER");
             server.sql("SET GLOBAL gtid_slave_pos = ''");
-            server.host.sh("rm -rf /var/log/hookbox /run/hookbox /var/lib/hookbox /run/gate.sock");
+            server
+                .host
+                .sh("rm -rf /var/log/hookbox /run/hookbox /var/lib/hookbox /run/gate.sock");
         }
         self.configure("");
         self.db1.sql("SET GLOBAL read_only = 0");
@@ -161,9 +172,8 @@ impl Site {
 
 /// Configures hookbox on the host of `server`.
 pub fn configure(server: &Server, more: &str) {
-    let toml = format!(
-        "[mysql]\nuser = \"hookbox\"\npassword_file = \"/etc/hookbox/password\"\n{more}\n"
-    );
+    let toml =
+        format!("[mysql]\nuser = \"hookbox\"\npassword_file = \"/etc/hookbox/password\"\n{more}\n");
     server.host.write("/etc/hookbox/hookbox.toml", toml, 0o644);
 }
 
@@ -195,9 +205,16 @@ pub fn in_background(server: &Server, sql: &str) -> JoinHandle<mysql::Result<()>
 pub fn standing(server: &Server) -> Vec<String> {
     let mut root = root(server);
     let rows: Vec<Row> = root.query("SHOW ALL SLAVES STATUS").unwrap();
-    let mut all = vec![format!("read_only {}", server.ask("SELECT @@global.read_only"))];
+    let mut all = vec![format!(
+        "read_only {}",
+        server.ask("SELECT @@global.read_only")
+    )];
     for row in rows {
-        let value = |column| row.get::<Option<String>, _>(column).flatten().unwrap_or_default();
+        let value = |column| {
+            row.get::<Option<String>, _>(column)
+                .flatten()
+                .unwrap_or_default()
+        };
         all.push(format!(
             "{} from {}: receives {}, applies {}",
             value("Connection_name"),
@@ -223,8 +240,15 @@ pub fn start(server: &Server, args: &[&str]) -> Hook {
     let script = format!("umask 0177; exec {PROGRAM} \"$@\"");
     let mut command = server.host.command("sh");
     let command = command.args(["-c", &script, "sh"]).args(args);
-    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    Hook { child: command.spawn().unwrap(), host: server.host.clone(), started }
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    Hook {
+        child: command.spawn().unwrap(),
+        host: server.host.clone(),
+        started,
+    }
 }
 
 /// Runs a hook to its end; gives its exit status and how long it took.
@@ -243,7 +267,11 @@ pub fn succeed(server: &Server, args: &[&str]) -> Duration {
 pub fn run_by_hand(server: &Server, args: &[&str]) -> (i32, String, String) {
     let output = server.host.command(PROGRAM).args(args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 impl Hook {
@@ -293,7 +321,11 @@ pub fn told(server: &Server) -> String {
         let mark = r.mark.map_or("", mark_word);
         let took = r.took_ms.map_or(String::new(), |ms| format!(" [{ms} ms]"));
         let (step, note, outcome) = (show(&r.step), show(&r.note), show(&r.outcome));
-        format!("{} {} {mark} {step} {note} {outcome}{took}\n", &r.at[11..], r.run)
+        format!(
+            "{} {} {mark} {step} {note} {outcome}{took}\n",
+            &r.at[11..],
+            r.run
+        )
     };
     records(server).iter().map(line).collect()
 }

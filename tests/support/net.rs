@@ -79,5 +79,18 @@ pub fn two_hosts() -> Option<(Namespace, Namespace)> {
     there.sh("ip address add 10.7.0.2/24 dev b0
          ip address add fd07::2/64 dev b0 nodad
          ip link set b0 up");
+    // The kernel does the rest in its own time, a second or more where it is busy: a new link sends
+    // only when the link watch has come round to it, and an IPv6 address answers only when it has
+    // joined its multicast group.
+    for (host, link, group) in [
+        (&here, "a0", "ff02::1:ff00:1"),
+        (&there, "b0", "ff02::1:ff00:2"),
+    ] {
+        host.sh(&format!(
+            "until ip link show {link} | grep -q 'state UP' &&
+                   ip -6 maddress show dev {link} | grep -qw {group}
+             do sleep 0.02; done"
+        ));
+    }
     Some((here, there))
 }

@@ -1,0 +1,42 @@
+PREFIX ?= /usr
+FAULT ?= kill
+SBIN = $(DESTDIR)$(PREFIX)/sbin
+
+.PHONY: help build test demo install lint fmt packages
+
+help:
+	@echo 'make build            the program, for release: target/release/hookbox'
+	@echo 'make install          it goes to $(SBIN)/hookbox   (PREFIX, DESTDIR)'
+	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
+	@echo 'make demo FAULT=hang  or cut, or stop'
+	@echo 'make test             everything; as root also with real servers, keepalived and networks'
+	@echo 'make lint             formatting, clippy and documentation, warnings denied'
+	@echo 'make fmt              formats the source'
+
+build:
+	cargo build --release --locked
+
+# A missing check is a success to keepalived, so the program is never away: one file takes the place
+# of the other at once.
+install: build
+	install -d $(SBIN)
+	install -m 755 target/release/hookbox $(SBIN)/.hookbox.new
+	mv -f $(SBIN)/.hookbox.new $(SBIN)/hookbox
+
+demo: packages
+	cargo build --quiet --locked --bin hookbox --example demo
+	@FAULT=$(FAULT) target/debug/examples/demo
+
+test: packages
+	@scripts/test
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
+
+fmt:
+	cargo fmt
+
+packages:
+	@scripts/install-packages

@@ -1,0 +1,109 @@
+//! May this server become the primary, by what it and its peers have?
+
+use super::promote::Peer;
+use crate::config::OnLag;
+use crate::db::{Channel, History, PeerState};
+use crate::error::{Error, Kind, Result};
+use crate::run::Run;
+use crate::successor::Successor;
+
+/// A stopped applier with an error will not apply the rest by being waited for.
+pub fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
+    match &channel.applier_error {
+        Some(_) if !channel.applying && on_lag == OnLag::Abort => Err(stopped(channel)),
+        _ => Ok(()),
+    }
+}
+
+/// Why nothing more will be applied.
+pub fn stopped(channel: &Channel) -> Error {
+    let Channel { name, relay, .. } = channel;
+    let (file, offset) = (&relay.file, relay.offset);
+    let give_up = "[promote] on_lag = \"force\" gives up what is not applied";
+    match &channel.applier_error {
+        Some(error) => Error::new(Kind::Refused, format!("the applier stopped: {error}")).advise(
+            format!("mend it and START SLAVE SQL_THREAD, or promote another server; {give_up}"),
+        ),
+        None => {
+            let what = "the applier is stopped, and a start would delete the relay log";
+            Error::new(Kind::Refused, what).advise(format!(
+                "CHANGE MASTER '{name}' TO MASTER_USE_GTID = no, RELAY_LOG_FILE = '{file}', \
+                 RELAY_LOG_POS = {offset}; START SLAVE '{name}' SQL_THREAD; {give_up}"
+            ))
+        }
+    }
+}
+
+/// A server that was replaced and does not replicate from its successor holds old data.
+pub fn follows(
+    run: &mut Run<'_>,
+    name: &str,
+    channels: &[Channel],
+    successor: &Successor,
+    on_lag: OnLag,
+) -> Result<()> {
+    let Successor {
+        name: other, seen, ..
+    } = successor;
+    let follows = successor.is_source_of(channels);
+    if !follows && on_lag == OnLag::Force {
+        run.note(format!(
+            "GIVING UP what {other} wrote: it was the primary at {seen}"
+        ));
+        return Ok(());
+    }
+    run.check(
+        &format!("{name} has what {other} wrote"),
+        || match follows {
+            true => Ok(()),
+            false => {
+                let what =
+                    format!("{other} was the primary at {seen}, and this is no replica of it");
+                Err(Error::new(Kind::Refused, what).advise(format!(
+                    "bring {other} back and make this server its replica; \
+                 [promote] on_lag = \"force\" gives up what only {other} has"
+                )))
+            }
+        },
+    )
+}
+
+/// A peer that answers and that this server does not replicate from must not hold newer data.
+pub fn not_taken_over(
+    run: &mut Run<'_>,
+    own: Option<(&History, u32)>,
+    peer: &Peer<'_>,
+    channels: &[Channel],
+    on_lag: OnLag,
+) -> Result<()> {
+    let (
+        Some(own),
+        Ok(PeerState {
+            state,
+            history: Some(theirs),
+            ..
+        }),
+    ) = (own, peer.seen)
+    else {
+        return Ok(());
+    };
+    let follows = channels.iter().any(|c| c.source_id == state.server_id);
+    let newer = History::taken_over(own, (theirs, state.server_id)).filter(|_| !follows);
+    let other = peer.db.name();
+    match newer {
+        Some(newest) if on_lag == OnLag::Force => {
+            run.note(format!("GIVING UP what {other} wrote, up to {newest}"));
+            Ok(())
+        }
+        newer => run.check(&format!("{other} has no newer data"), || match newer {
+            None => Ok(()),
+            Some(newest) => {
+                let what = format!("it took over from this server and wrote up to {newest}");
+                Err(Error::new(Kind::Refused, what).advise(format!(
+                    "let {other} be the primary, or make this server its replica first; \
+                     [promote] on_lag = \"force\" gives up what only {other} has"
+                )))
+            }
+        }),
+    }
+}

@@ -1,0 +1,149 @@
+//! A failing check closes writes by itself.
+
+use std::os::unix::process::CommandExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::fake;
+use crate::lab::wait_until;
+use crate::site::{Site, database, finish, ms};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs one check as keepalived does, in a process group of its own that is killed afterwards.
+fn check_as_keepalived_does(site: &Site) -> crate::site::Seen {
+    let started = Instant::now();
+    let mut command = site.program("check_mysql", &["--deadline", "300ms"]);
+    let child = site.start(command.process_group(0));
+    let group = Pid::from_raw(child.id() as i32);
+    let seen = finish(child, started);
+    let _ = killpg(group, Signal::SIGTERM);
+    let _ = killpg(group, Signal::SIGKILL);
+    seen
+}
+
+#[test]
+fn a_server_that_was_stopped_takes_no_writes_when_it_goes_on() {
+    need_lab!();
+    let (host, server) = database("thawed", "");
+    let site = Site::on(&host, "");
+    check_as_keepalived_does(&site).passes("ok");
+    server.freeze();
+    for _ in 0..8 {
+        check_as_keepalived_does(&site).fails("hung");
+        sleep(ms(100));
+    }
+    assert_eq!(site.processes().len(), 1, "{:?}", site.processes());
+    assert!(!site.processes()[0].1.contains("change-me"));
+    let lines = site.journal().len();
+    assert!((1..=5).contains(&lines), "{:?}", site.journal());
+    let thawed = Instant::now();
+    server.thaw();
+    wait_until("writes are closed", PATIENCE, || !server.is_writable());
+    println!(
+        "{:7.1} ms  from SIGCONT until writes are closed",
+        thawed.elapsed().as_secs_f64() * 1000.0
+    );
+    site.wait_until_quiet();
+    assert_eq!(site.told("fence", "begin"), 1);
+    assert_eq!(site.told("fence", "end"), 1);
+    let journal = site.journal();
+    assert_eq!(journal.last().unwrap()["outcome"], "done", "{journal:#?}");
+    let because = journal
+        .iter()
+        .any(|r| r.to_string().contains("check_mysql said hung"));
+    assert!(because, "{journal:#?}");
+    assert!(!site.everything_written().contains("change-me"));
+    check_as_keepalived_does(&site).passes("ok");
+}
+
+#[test]
+fn a_server_that_crashed_and_starts_again_takes_no_writes() {
+    need_lab!();
+    let (host, mut server) = database("crashed", "");
+    let site = Site::on(&host, "");
+    check_as_keepalived_does(&site).passes("ok");
+    server.kill();
+    check_as_keepalived_does(&site).fails("down");
+    server.start();
+    wait_until("writes are closed", PATIENCE, || !server.is_writable());
+    site.wait_until_quiet();
+    assert_eq!(site.told("fence", "end"), 1);
+}
+
+#[test]
+fn a_full_server_is_fenced_as_soon_as_there_is_room() {
+    need_lab!();
+    let (host, server) = database("crowded", "max-connections = 10");
+    let site = Site::on(&host, "pass_on = []");
+    server.sql("CREATE USER filler@localhost IDENTIFIED BY 'change-me'");
+    let open = |user: &str| {
+        mysql::Conn::new(
+            mysql::OptsBuilder::new()
+                .socket(host.path("/run/mysqld/mysqld.sock").to_str())
+                .user(Some(user))
+                .pass((user == "filler").then_some("change-me")),
+        )
+        .unwrap()
+    };
+    sleep(ms(100));
+    let fillers: Vec<_> = (0..10).map(|_| open("filler")).collect();
+    let reserved = open("root");
+    check_as_keepalived_does(&site).fails("connections");
+    sleep(ms(300));
+    drop((fillers, reserved));
+    wait_until("writes are closed", PATIENCE, || !server.is_writable());
+    site.wait_until_quiet();
+}
+
+#[test]
+fn without_fence_or_in_maintenance_the_server_is_left_alone() {
+    need_lab!();
+    let (host, server) = database("spared", "");
+    let off = Site::on(&host, "fence = false");
+    let maintained = Site::on(&host, "");
+    server.freeze();
+    check_as_keepalived_does(&off).fails("hung");
+    check_as_keepalived_does(&maintained).fails("hung");
+    off.wait_until_quiet();
+    assert_eq!(off.told("fence", "begin"), 0, "{:?}", off.journal());
+    assert_eq!(
+        off.told("check_mysql", "step"),
+        1,
+        "what changed is noted: {:?}",
+        off.journal()
+    );
+    // A fence already waits at the door when maintenance begins.
+    assert_eq!(maintained.processes().len(), 1);
+    assert_eq!(maintained.run("maintenance", &["on"]).status, Some(0));
+    check_as_keepalived_does(&maintained).passes("ok");
+    server.thaw();
+    maintained.wait_until_quiet();
+    sleep(ms(200));
+    assert!(server.is_writable(), "{:#?}", maintained.journal());
+    maintained.run("maintenance", &["off"]);
+    check_as_keepalived_does(&maintained).passes("ok");
+}
+
+#[test]
+fn a_fence_starts_after_as_many_failed_checks_in_a_row_as_were_asked_for() {
+    let site = fake::nobody_listens("fence_after = 3\nconfirm = '0s'");
+    let fail_twice = || {
+        site.check().fails("down");
+        site.check().fails("down");
+        site.wait_until_quiet();
+        assert_eq!(site.told("fence", "begin"), 0);
+    };
+    fail_twice();
+    site.reconfigure("confirm", "pass_on = ['down']\nconfirm");
+    site.check().passes("down");
+    site.reconfigure("pass_on = ['down']\n", "");
+    fail_twice();
+    site.check().fails("down");
+    wait_until("a fence waits", PATIENCE, || {
+        site.told("fence", "begin") == 1
+    });
+}

@@ -1,0 +1,126 @@
+//! The command line: which applet is meant, and that every applet explains itself and refuses
+//! what it does not understand.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod scratch;
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use scratch::Scratch;
+
+const HOOKBOX: &str = env!("CARGO_BIN_EXE_hookbox");
+
+fn hookbox(args: &[&str]) -> Output {
+    run(Path::new(HOOKBOX), args)
+}
+
+fn run(program: &Path, args: &[&str]) -> Output {
+    Command::new(program)
+        .args(args)
+        .env("HOOKBOX_CONFIG", "/nonexistent/hookbox.toml")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The names in the list that the program prints of itself.
+fn applets() -> Vec<String> {
+    let listing = text(&hookbox(&["--help"]).stdout);
+    let lines = listing.lines().filter_map(|line| line.strip_prefix("  "));
+    lines
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn alone_it_lists_its_applets_and_vouches_for_nothing() {
+    let output = hookbox(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    let names = applets();
+    for name in ["check_mysql", "notify_master", "vip", "status", "install"] {
+        assert!(names.contains(&name.to_owned()), "{names:?}");
+        assert!(text(&output.stdout).contains(name));
+    }
+}
+
+#[test]
+fn an_unknown_applet_is_refused_with_the_nearest_name() {
+    let output = hookbox(&["check_mysq"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "hookbox: no applet is called check_mysq; did you mean check_mysql?\n"
+    );
+}
+
+#[test]
+fn a_link_is_the_applet_of_exactly_its_name() {
+    let dir = Scratch::new();
+    let named = dir.path().join("notify_backup");
+    let nearly = dir.path().join("my_notify_backup");
+    symlink(HOOKBOX, &named).unwrap();
+    symlink(HOOKBOX, &nearly).unwrap();
+    let help = text(&run(&named, &["--help"]).stdout);
+    assert!(help.contains("hookbox notify_backup --dry-run"), "{help}");
+    assert_eq!(run(&nearly, &[]).status.code(), Some(2));
+    let help = text(&run(&nearly, &["notify_backup", "--help"]).stdout);
+    assert!(help.contains("hookbox notify_backup --dry-run"), "{help}");
+}
+
+#[test]
+fn every_applet_has_help_with_an_example() {
+    for name in applets() {
+        let output = hookbox(&[&name, "--help"]);
+        assert!(output.status.success(), "{name}");
+        let help = text(&output.stdout);
+        let example = help.lines().any(|line| {
+            let line = line.trim_start();
+            line.starts_with(&format!("hookbox {name}"))
+                || line.starts_with(&format!("# hookbox {name}"))
+                || line.contains(&format!("\"/usr/sbin/hookbox {name}\""))
+        });
+        assert!(example, "{name}:\n{help}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_one_line_and_status_2() {
+    for name in applets() {
+        let output = hookbox(&[&name, "--no-such-option"]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let stderr = text(&output.stderr);
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{name}: {stderr}");
+        assert!(lines[0].contains("--no-such-option"), "{name}: {stderr}");
+        assert!(lines[1].contains("--help"), "{name}: {stderr}");
+        assert!(output.stdout.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_fails_every_applet_that_needs_one() {
+    for name in [
+        "notify_master",
+        "notify_backup",
+        "notify_fault",
+        "notify_stop",
+        "status",
+        "fence",
+    ] {
+        let output = hookbox(&[name]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(
+            text(&output.stderr).contains("/nonexistent/hookbox.toml"),
+            "{name}"
+        );
+    }
+    // For a check every failure means the same, and a broken one must not pass.
+    assert_eq!(hookbox(&["check_mysql"]).status.code(), Some(1));
+    let passes = hookbox(&["check_mysql", "--on-config-error", "pass"]);
+    assert_eq!(passes.status.code(), Some(0));
+}
