@@ -175,12 +175,12 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
 
 fn act<'a>(run: &mut Run<'a>, context: &'a Context, event: Event, resume: bool) -> Result<()> {
     match event {
-        Event::Master => become_primary(run, context),
+        Event::Master => become_primary(run, context, resume),
         Event::Backup | Event::Fault | Event::Stop => become_standby(run, context, event, resume),
     }
 }
 
-fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context) -> Result<()> {
+fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> Result<()> {
     let config = &context.config;
     let successor = Successor::read(&config.paths.state)?;
     let peers: Vec<Peer> = context
@@ -194,6 +194,7 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context) -> Result<()> {
         on_writable_peer: config.promote.on_writable_peer,
         receive_limit: config.promote.receive_limit,
         forget_source: config.promote.forget_source,
+        resume,
         fence: context.demotion(),
     };
     promote(run, context.server()?, &peers, successor.as_ref(), how)?;

@@ -275,6 +275,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// `deed` happened although its step failed: its answer was lost.
+    pub fn happened(&mut self, deed: &str) {
+        self.no_way_back();
+        self.stands.push(deed.to_owned());
+    }
+
     fn apply(&mut self, step: &str, apply: impl FnOnce() -> Result<Changed>) -> Result<bool> {
         self.begin(step)?;
         if self.is_dry() {

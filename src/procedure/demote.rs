@@ -40,7 +40,11 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
         return Ok(());
     }
     let step = format!("close writes on {name}");
-    run.commit(&step, || db.close_writes(how.grace, how.spare))?;
+    let closing = run.commit(&step, || db.close_writes(how.grace, how.spare));
+    if closing.is_err() && db.state().is_ok_and(|state| state.is_closed()) {
+        run.happened(&step); // so that the next run ends the sessions
+    }
+    closing?;
     end_sessions(run, db, how.spare)?;
     if how.resume {
         for channel in db.channels()?.iter().filter(|c| c.applier_error.is_none()) {

@@ -32,6 +32,8 @@ pub struct Promotion<'a> {
     pub receive_limit: Duration,
     /// Whether the new primary forgets its source.
     pub forget_source: bool,
+    /// The run before was cut short: a primary may have been about to replicate again.
+    pub resume: bool,
     /// How a peer that takes writes is closed.
     pub fence: Demotion<'a>,
 }
@@ -56,6 +58,11 @@ pub fn promote<'a>(
     let channels = db.channels()?;
     if writes == Writes::Open && (channels.is_empty() || !how.forget_source) {
         run.note(format!("{name} is the primary already"));
+        if how.resume {
+            for channel in channels.iter().filter(|c| c.applier_error.is_none()) {
+                replicate_again(run, db, channel)?;
+            }
+        }
         return Ok(());
     }
     run.check(&format!("{name} applies without error"), || {
@@ -290,6 +297,7 @@ mod tests {
         on_writable_peer: OnWritablePeer::Fence,
         receive_limit: Duration::ZERO,
         forget_source: true,
+        resume: false,
         fence: Demotion {
             grace: Duration::ZERO,
             spare: &[],

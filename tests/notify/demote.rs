@@ -162,7 +162,7 @@ fn closing_is_cancelled_when_sessions_in_the_way_may_not_be_ended() {
     root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
     root.query_drop("CREATE OR REPLACE USER weak@localhost IDENTIFIED BY 'change-me'").unwrap();
     root.query_drop("GRANT PROCESS, READ_ONLY ADMIN, SLAVE MONITOR ON *.* TO weak@localhost").unwrap();
-    site::configure(&site.db1, "[demote]\nlimit = \"1500ms\"");
+    site::configure(&site.db1, "[demote]\nlimit = \"900ms\"");
     site.db1.host.sh("sed -i s/hookbox/weak/ /etc/hookbox/hookbox.toml; sed -i s,/etc/weak/,/etc/hookbox/, /etc/hookbox/hookbox.toml");
     let mut table = app(&site.db1);
     table.query_drop("LOCK TABLES lab.t WRITE").unwrap();

@@ -1,1 +1,113 @@
-//! todo
+//! Arguments, help, dry runs.
+
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::Row;
+
+use crate::lab::{Replication, Server};
+use crate::site;
+use crate::site::{app, run, run_by_hand, succeed, told};
+
+const APPLETS: [&str; 6] =
+    ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify", "fence"];
+
+#[test]
+fn the_generic_notify_takes_four_words_after_its_own_arguments() {
+    site!(site, Replication::Gtid);
+    let config = "--config=/etc/hookbox/hookbox.toml";
+    for (kind, name) in [("INSTANCE", "mysql"), ("GROUP", "all")] {
+        succeed(&site.db2, &["notify", config, kind, name, "MASTER", "100"]);
+        assert!(site.db2.is_writable(), "{}", told(&site.db2));
+        for state in ["BACKUP", "FAULT", "STOP", "DELETED"] {
+            site.db2.sql("SET GLOBAL read_only = 0");
+            succeed(&site.db2, &["notify", config, kind, name, state, "0"]);
+            assert!(!site.db2.is_writable(), "{state}: {}", told(&site.db2));
+        }
+    }
+    site.db2.host.sh("rm -f /var/log/hookbox/journal.jsonl");
+    for state in ["MASTER_RX_LOWER_PRI", "INIT", "", "no such state"] {
+        succeed(&site.db2, &["notify", "INSTANCE", "mysql", state, "100"]);
+    }
+    assert_eq!(told(&site.db2), "", "nothing was even begun");
+    assert!(!site.db2.is_writable());
+}
+
+#[test]
+fn help_has_an_example_and_wrong_arguments_one_line() {
+    site!(site, Replication::Gtid);
+    for applet in APPLETS {
+        let (status, out, _) = run_by_hand(&site.db2, &[applet, "--help"]);
+        assert_eq!(status, 0);
+        assert!(out.contains(&format!("    hookbox {applet} --")), "{out}");
+        let (status, _, err) = run_by_hand(&site.db2, &[applet, "--no-such-thing"]);
+        assert_eq!(status, 2, "{err}");
+        let complaints: Vec<&str> = err.lines().filter(|line| !line.contains("try: ")).collect();
+        assert_eq!(complaints.len(), 1, "{err}");
+        assert!(complaints[0].contains("--no-such-thing"), "{err}");
+        // As keepalived would start it, with nowhere to say anything.
+        assert_eq!(run(&site.db2, &[applet, "--no-such-thing"]).0, 2);
+    }
+    let (status, _, err) = run_by_hand(&site.db2, &["notify", "INSTANCE"]);
+    assert_eq!(status, 2, "{err}");
+}
+
+/// Everything about `server` that a hook could change, and the addresses of its host.
+fn everything(server: &Server) -> Vec<String> {
+    let mut root = site::root(server);
+    let mut all = Vec::new();
+    let rows: Vec<(String, String)> = root.query("SHOW GLOBAL VARIABLES").unwrap();
+    // GTID positions move with the heartbeat of no one; these name a time or a random number.
+    let volatile = |name: &str| name.contains("timestamp") || name.contains("rand_seed");
+    all.extend(rows.into_iter().filter(|(n, _)| !volatile(n)).map(|(n, v)| format!("{n} = {v}")));
+    let rows: Vec<Row> = root.query("SHOW ALL SLAVES STATUS").unwrap();
+    for row in rows {
+        for column in row.columns_ref() {
+            let name = column.name_str().into_owned();
+            if name.contains("heartbeat") || name.contains("Heartbeat") || name.contains("Seconds") {
+                continue;
+            }
+            let value: Option<String> = row.get::<Option<String>, _>(&*name).flatten();
+            all.push(format!("{name}: {value:?}"));
+        }
+    }
+    let own = root.connection_id();
+    let sessions: Vec<(u32, String, String)> = root
+        .query(format!("SELECT ID, USER, COMMAND FROM information_schema.PROCESSLIST WHERE ID <> {own} ORDER BY ID"))
+        .unwrap();
+    all.extend(sessions.iter().map(|session| format!("{session:?}")));
+    all.extend(server.host.sh("ip -o addr show; ip -o neigh show nud permanent").lines().map(str::to_owned));
+    all
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    site!(site, Replication::Gtid);
+    let vip = "vip = [\"10.77.0.100/24 dev eth0\"]\n";
+    for server in [&site.db1, &site.db2] {
+        let toml = server.host.read("/etc/hookbox/hookbox.toml");
+        server.host.write("/etc/hookbox/hookbox.toml", format!("{vip}{toml}"), 0o644);
+    }
+    site.db2.sql("STOP SLAVE IO_THREAD");
+    let mut idle = [app(&site.db1), app(&site.db2)];
+    site.write_events(1, 100);
+    std::thread::sleep(Duration::from_millis(200));
+    let (on_db1, on_db2) = (everything(&site.db1), everything(&site.db2));
+    for applet in APPLETS {
+        let mut args = vec![applet, "--dry-run"];
+        if applet == "notify" {
+            args.extend(["INSTANCE", "mysql", "MASTER", "100"]);
+        }
+        for server in [&site.db1, &site.db2] {
+            let (status, _, err) = run_by_hand(server, &args);
+            assert_eq!(status, 0, "{applet}: {err}");
+        }
+        let told = format!("{}\n{}", told(&site.db1), told(&site.db2));
+        assert!(told.contains("would-do"), "{applet}: {told}");
+        assert_eq!(everything(&site.db1), on_db1, "{applet}: {told}");
+        assert_eq!(everything(&site.db2), on_db2, "{applet}: {told}");
+    }
+    for session in &mut idle {
+        session.query_drop("SELECT 1").unwrap();
+    }
+}
