@@ -3,8 +3,9 @@
 //! acknowledged write lost, the address where it belongs, the journal complete.
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a test may look at the clock and break"
+    reason = "a test may look at the clock, tell what it saw, and break"
 )]
 
 mod lab;
@@ -43,20 +44,23 @@ fn in_shape(shape: Shape, by: Replication, story: impl Fn(&mut Trial)) {
         return;
     }
     println!("---- {shape:?} by {by:?}");
-    let mut trial = Trial::begin(shape, by);
+    let mut trial = Trial::begin(shape, by, |_| {});
+    trial.pair.db1.server.wait_until_semi_sync();
     story(&mut trial);
     trial.end();
 }
 
 impl Trial {
     /// db1 is the primary, db2 its replica, and writes flow.
-    fn begin(shape: Shape, by: Replication) -> Trial {
+    ///
+    /// `prepare` is done before keepalived starts.
+    fn begin(shape: Shape, by: Replication, prepare: impl FnOnce(&mut Pair)) -> Trial {
         // Timing is part of what is tested, so one at a time.
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pair = Pair::new(shape, by, env!("CARGO_BIN_EXE_hookbox").as_ref());
+        prepare(&mut pair);
         pair.start_keepalived();
-        pair.db1.server.wait_until_semi_sync();
         let trial = Trial {
             sampler: pair.sampler(),
             writer: Some(pair.writer()),
@@ -84,8 +88,14 @@ impl Trial {
         }
     }
 
-    /// What must hold after every fault, with `node` the one that now takes the writes.
+    /// What must hold after every fault.
     fn end(&mut self) {
+        let lost = self.end_counting_lost();
+        assert_eq!(lost, 0, "acknowledged writes lost\n{}", self.story());
+    }
+
+    /// The same where a write may be lost that never left the primary; gives how many were.
+    fn end_counting_lost(&mut self) -> usize {
         let acks = self.writer.take().unwrap().stop();
         let (db1, db2) = (&self.pair.db1, &self.pair.db2);
         let primaries: Vec<&Node> = [db1, db2]
@@ -103,21 +113,15 @@ impl Trial {
             "two writers\n{}",
             self.story()
         );
-        let lost = lost(&acks, &primary.server);
-        assert!(
-            lost.is_empty(),
-            "{} of {} writes lost\n{}",
-            lost.len(),
-            acks.len(),
-            self.story()
-        );
+        let lost = lost(&acks, &primary.server).len();
         for node in [db1, db2] {
             self.wait_for_complete_journal(node);
         }
         if self.shape == Shape::Circle {
             wait_until_alike(&self.pair);
         }
-        println!("{} writes, all there", acks.len());
+        println!("{lost} of {} writes lost", acks.len());
+        lost
     }
 
     fn wait_for_complete_journal(&self, node: &Node) {
@@ -235,7 +239,7 @@ fn a_frozen_primary_is_replaced_and_takes_no_write_when_it_goes_on() {
     in_both_shapes(|trial| {
         let frozen = Instant::now();
         trial.pair.db1.server.freeze();
-        trial.wait_until_served_by(&trial.pair.db2, frozen, Duration::from_secs(6));
+        trial.wait_until_served_by(&trial.pair.db2, frozen, Duration::from_secs(9));
         println!("outage {:?}", trial.outage(frozen));
         sleep(Duration::from_secs(1));
         trial.pair.db1.server.thaw();
@@ -386,8 +390,7 @@ fn both_nodes_rebooted_one_after_the_other_come_back_with_the_newer_data() {
 #[test]
 fn a_replica_that_lags_applies_what_it_received_before_it_takes_writes() {
     in_both_shapes(|trial| {
-        let mut blocker = trial.pair.db2.server.connect().unwrap();
-        lab::rows(&mut blocker, "LOCK TABLES lab.t READ").unwrap();
+        let blocker = hold_up_applier(&trial.pair.db2.server);
         sleep(Duration::from_millis(500));
         let killed = Instant::now();
         trial.pair.db1.server.kill();
@@ -396,9 +399,80 @@ fn a_replica_that_lags_applies_what_it_received_before_it_takes_writes() {
             !trial.pair.db2.server.is_writable(),
             "nothing was applied yet"
         );
-        lab::rows(&mut blocker, "UNLOCK TABLES").unwrap();
+        drop(blocker);
         trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(8));
         trial.pair.db1.server.start();
         sleep(Duration::from_secs(3));
     });
+}
+
+/// Holds up the applier of `server` for as long as the session lives.
+fn hold_up_applier(server: &Server) -> mysql::Conn {
+    let mut blocker = server.connect().unwrap();
+    lab::rows(&mut blocker, "LOCK TABLES lab.t READ").unwrap();
+    blocker
+}
+
+#[test]
+fn without_semi_sync_everything_that_reached_the_replica_is_kept() {
+    if !lab::is_possible() {
+        return;
+    }
+    let mut trial = Trial::begin(Shape::PrimaryAndReplica, Replication::Gtid, |pair| {
+        pair.db1
+            .server
+            .sql("SET GLOBAL rpl_semi_sync_master_enabled = 0");
+    });
+    let blocker = hold_up_applier(&trial.pair.db2.server);
+    sleep(Duration::from_millis(500));
+    let killed = Instant::now();
+    trial.pair.db1.server.kill();
+    let replica = &trial.pair.db2.server;
+    wait_until(
+        "the replica has noticed",
+        Duration::from_millis(500),
+        || replica.replica_status("Slave_IO_Running") != "Yes",
+    );
+    let received = last_of_db1(&replica.replica_status("Gtid_IO_Pos"));
+    let applied = last_of_db1(&replica.ask("SELECT @@gtid_binlog_state"));
+    assert!(
+        received > applied + 100,
+        "the applier was to lag: {received}, {applied}"
+    );
+    drop(blocker);
+    trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(8));
+    let kept = last_of_db1(&trial.pair.db2.server.ask("SELECT @@gtid_binlog_state"));
+    assert_eq!(kept, received);
+    trial.pair.db1.server.start();
+    trial.end_counting_lost();
+}
+
+/// The sequence number of the last transaction of db1 in a list of MariaDB GTIDs.
+fn last_of_db1(gtids: &str) -> u64 {
+    let of_db1 = gtids.split(',').find_map(|gtid| gtid.strip_prefix("0-1-"));
+    of_db1.map_or(0, |number| number.parse().unwrap())
+}
+
+#[test]
+fn files_made_by_install_do_the_same_under_script_security() {
+    if !lab::is_possible() {
+        return;
+    }
+    let hooks = "/etc/keepalived/hooks";
+    let mut trial = Trial::begin(Shape::PrimaryAndReplica, Replication::Gtid, |pair| {
+        for node in [&pair.db1, &pair.db2] {
+            node.host.sh(&format!(
+                "install -d -m 755 {hooks}; hookbox install {hooks}"
+            ));
+            let configuration = node.host.read("/etc/keepalived/keepalived.conf");
+            let configuration = configuration.replace("/usr/sbin/hookbox ", &format!("{hooks}/"));
+            assert!(configuration.contains("enable_script_security"));
+            assert!(configuration.contains("/etc/keepalived/hooks/check_mysql"));
+            node.host
+                .write("/etc/keepalived/keepalived.conf", configuration, 0o644);
+        }
+    });
+    trial.pair.db1.server.wait_until_semi_sync();
+    primary_is_killed_and_started_again(&mut trial);
+    trial.end();
 }
