@@ -20,6 +20,13 @@ fn close_circle(site: &Site, by: Replication) {
     site.db1.replicate_from(&site.db2, by);
 }
 
+fn wait_for_rows(server: &Server, rows: u32) {
+    let name = &server.host.name;
+    wait_until(&format!("{name} has {rows} rows"), Duration::from_secs(10), || {
+        server.ask("SELECT COUNT(*) FROM lab.e") == rows.to_string()
+    });
+}
+
 #[test]
 fn in_a_circle_own_events_come_back_and_both_directions_run_after_a_promotion() {
     for by in BOTH {
@@ -27,11 +34,11 @@ fn in_a_circle_own_events_come_back_and_both_directions_run_after_a_promotion() 
         close_circle(site, by);
         // db2 writes, db1 sends it back, db2 leaves it out: its receiver advances all the same.
         site.db2.sql("INSERT INTO lab.e VALUES (1, 'there and back')");
+        wait_for_rows(&site.db1, 1);
         site.write_events(2, 100);
+        wait_for_rows(&site.db2, 100);
         site.db2.sql("INSERT INTO lab.e VALUES (101, 'there and back')");
-        wait_until("db1 has it", Duration::from_secs(5), || {
-            site.db1.ask("SELECT COUNT(*) FROM lab.e") == "101"
-        });
+        wait_for_rows(&site.db1, 101);
         let took = succeed(&site.db2, &["notify_master"]);
         assert_within(took, Duration::from_secs(1), told(&site.db2));
         assert!(site.db2.is_writable() && !site.db1.is_writable());
@@ -79,11 +86,12 @@ fn in_a_circle_a_promotion_killed_anywhere_is_finished_by_the_next() {
 
 #[test]
 fn two_channels_are_both_drained_and_forgotten() {
-    for by in BOTH {
+    // Each has an address of its own, since neighbours remember where the last one was.
+    for (by, address) in BOTH.into_iter().zip(["10.77.0.13", "10.77.0.14"]) {
         site!(site, by);
         let host = Arc::new(Host::new("db3"));
-        site.switch.plug(&host, "10.77.0.13");
-        let mut db3 = Server::new(&host, "10.77.0.13", 3, "gtid-domain-id = 3");
+        site.switch.plug(&host, address);
+        let mut db3 = Server::new(&host, address, 3, "gtid-domain-id = 3");
         db3.start();
         db3.sql("RESET MASTER");
         let place = match by {
@@ -91,7 +99,7 @@ fn two_channels_are_both_drained_and_forgotten() {
             Replication::FileAndPosition => "MASTER_LOG_FILE = 'binlog.000001', MASTER_LOG_POS = 4",
         };
         site.db2.sql(&format!(
-            "CHANGE MASTER 'east' TO MASTER_HOST = '10.77.0.13', MASTER_USER = 'repl',
+            "CHANGE MASTER 'east' TO MASTER_HOST = '{address}', MASTER_USER = 'repl',
              MASTER_PASSWORD = 'replpass', MASTER_CONNECT_RETRY = 1, {place}"
         ));
         site.db2.sql("START SLAVE 'east'");
