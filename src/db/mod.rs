@@ -1,7 +1,9 @@
 //! A MySQL or MariaDB server, as a procedure sees it.
 
 pub mod dialect;
+pub mod endpoint;
 pub mod history;
+mod login;
 pub mod relay;
 pub mod server;
 pub mod session;

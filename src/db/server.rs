@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
+use super::endpoint::Endpoint;
 use super::relay::{Reader, Rest};
-use super::session::{Answer, AnswerRow, Endpoint, Session};
+use super::session::{Answer, AnswerRow, Session};
 use super::{Channel, Database, History, Position, Receiver, State, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;

@@ -6,16 +6,12 @@
 //! not the server's own answer the session is unusable: the next answer on it would belong to the
 //! previous question.
 
-use std::borrow::Cow;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
-use mysql_common::auth::plugins::{AuthProc, ChallengeResponsePlugin, Context};
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::{
@@ -24,19 +20,13 @@ use mysql_common::packets::{
 use mysql_common::proto::{MySerialize, Text};
 use mysql_common::row::{Row, RowDeserializer};
 use mysql_common::value::{ServerSide, Value};
-use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, connect, getsockopt, socket,
-    sockopt,
-};
 
+use super::endpoint::{Endpoint, reach};
+use super::login::Proof;
 use crate::error::{Error, Kind, Result};
-use crate::secret::{Login, Password};
+use crate::secret::Login;
 use crate::time::Deadline;
-
-/// Between two tries to enter a unix socket's full backlog: the kernel has no event for "room".
-const BACKLOG_RETRY: Duration = Duration::from_millis(5);
 
 /// A packet of this length is continued by the next one (MySQL protocol, "payload length").
 const LONGEST_PACKET: usize = 0xff_ff_ff;
@@ -53,25 +43,6 @@ const WANTED: CapabilityFlags = CapabilityFlags::CLIENT_LONG_PASSWORD
     .union(CapabilityFlags::CLIENT_SECURE_CONNECTION)
     .union(CapabilityFlags::CLIENT_PLUGIN_AUTH)
     .union(CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA);
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A unix socket.
-    Socket(PathBuf),
-    /// TCP host and port.
-    Tcp(String, u16),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Socket(path) => write!(f, "{}", path.display()),
-            Endpoint::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Endpoint::Tcp(host, port) => write!(f, "{host}:{port}"),
-        }
-    }
-}
 
 /// The answer to a question: named columns, text values.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -415,99 +386,6 @@ impl Session {
     }
 }
 
-/// The client's side of a login conversation.
-struct Proof<'a> {
-    procedure: AuthProc,
-    means: Means<'a>,
-    /// The server identifies the peer of the unix socket and asks nothing.
-    silent: bool,
-}
-
-/// What a login conversation may use.
-struct Means<'a> {
-    password: &'a Password,
-    scramble: Vec<u8>,
-    local: bool,
-}
-
-impl<'a> Proof<'a> {
-    fn begin(
-        plugin: &AuthPlugin<'_>,
-        scramble: &[u8],
-        login: &'a Login,
-        local: bool,
-    ) -> Result<Proof<'a>> {
-        let clear = matches!(plugin, AuthPlugin::MysqlClearPassword);
-        let old = matches!(plugin, AuthPlugin::MysqlOldPassword);
-        if old || clear && !local {
-            let what = format!("{} would show the password on the way", named(plugin));
-            return Err(Error::new(Kind::Denied, what)
-                .advise("use the unix socket, or an account with another login plugin"));
-        }
-        let silent = matches!(plugin.as_bytes(), b"auth_socket" | b"unix_socket");
-        let procedure = match silent {
-            true => AuthProc::MysqlNativePassword(Default::default()),
-            false => AuthProc::init(plugin).map_err(|_| unsupported(plugin))?,
-        };
-        let means = Means {
-            password: &login.password,
-            scramble: scramble.to_vec(),
-            local,
-        };
-        Ok(Proof {
-            procedure,
-            means,
-            silent,
-        })
-    }
-
-    fn respond(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>> {
-        if self.silent {
-            return Ok(None);
-        }
-        let response = self
-            .procedure
-            .run(&self.means, challenge)
-            .map_err(|error| {
-                Error::new(Kind::Denied, "the login conversation failed").because(error)
-            })?;
-        Ok(response.data().map(<[u8]>::to_vec))
-    }
-}
-
-impl Context for &Means<'_> {
-    fn pass(&self) -> &[u8] {
-        self.password.reveal().as_bytes()
-    }
-    fn is_ipc_transport(&self) -> bool {
-        self.local
-    }
-    fn is_tls_transport(&self) -> bool {
-        false
-    }
-    fn scramble(&self) -> &[u8] {
-        &self.scramble
-    }
-    fn server_key_pem(&self) -> Option<&[u8]> {
-        None
-    }
-}
-
-fn named<'a>(plugin: &'a AuthPlugin<'_>) -> Cow<'a, str> {
-    String::from_utf8_lossy(plugin.as_bytes())
-}
-
-fn unsupported(plugin: &AuthPlugin<'_>) -> Error {
-    Error::new(
-        Kind::Denied,
-        format!(
-            "the account uses the login plugin {}, which is not supported",
-            named(plugin)
-        ),
-    )
-    .advise("use mysql_native_password, caching_sha2_password, ed25519, parsec or the unix socket")
-}
-
 /// The 20 random bytes of the greeting, without the zero that ends them.
 fn scramble(greeting: &HandshakePacket<'_>) -> Vec<u8> {
     let mut scramble = greeting.scramble_1_ref().to_vec();
@@ -526,93 +404,4 @@ fn texts(row: Row) -> Vec<Option<String>> {
         _ => None, // in the text protocol everything but NULL is bytes
     };
     row.unwrap().into_iter().map(text).collect()
-}
-
-/// A connected, non-blocking socket.
-fn reach(endpoint: &Endpoint, deadline: &Deadline) -> Result<OwnedFd> {
-    match endpoint {
-        Endpoint::Socket(path) => reach_socket(path, deadline),
-        Endpoint::Tcp(host, port) => {
-            let mut last = None;
-            for address in resolve(host, *port, deadline)? {
-                match reach_address(address, deadline) {
-                    Ok(fd) => return Ok(fd),
-                    Err(error) => last = Some(error),
-                }
-            }
-            Err(last
-                .unwrap_or_else(|| Error::new(Kind::Unreachable, format!("{host} has no address"))))
-        }
-    }
-    .map_err(|e| e.during(format!("connect to {endpoint}")))
-}
-
-fn reach_socket(path: &PathBuf, deadline: &Deadline) -> Result<OwnedFd> {
-    let address = UnixAddr::new(path)
-        .map_err(|errno| Error::new(Kind::Config, "not a usable socket path").because(errno))?;
-    let fd = new_socket(AddressFamily::Unix)?;
-    loop {
-        match connect(fd.as_raw_fd(), &address) {
-            Ok(()) => return Ok(fd),
-            Err(Errno::EAGAIN) => {
-                deadline
-                    .pause(BACKLOG_RETRY)
-                    .map_err(|error| match error.kind() {
-                        Kind::Timeout => Error::new(Kind::Timeout, "its backlog is full"),
-                        _ => error,
-                    })?
-            }
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::new(Kind::Unreachable, "connect").because(errno)),
-        }
-    }
-}
-
-fn reach_address(address: SocketAddr, deadline: &Deadline) -> Result<OwnedFd> {
-    let family = match address.ip() {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    };
-    let fd = new_socket(family)?;
-    let unreachable = |errno| Error::new(Kind::Unreachable, address.to_string()).because(errno);
-    match connect(fd.as_raw_fd(), &SockaddrStorage::from(address)) {
-        Ok(()) => {}
-        Err(Errno::EINPROGRESS) => deadline.ready(fd.as_fd(), PollFlags::POLLOUT)?,
-        Err(errno) => return Err(unreachable(errno)),
-    }
-    match getsockopt(&fd, sockopt::SocketError) {
-        Ok(0) => {}
-        Ok(code) => return Err(unreachable(Errno::from_raw(code))),
-        Err(errno) => return Err(unreachable(errno)),
-    }
-    let _ = nix::sys::socket::setsockopt(&fd, sockopt::TcpNoDelay, &true);
-    Ok(fd)
-}
-
-fn new_socket(family: AddressFamily) -> Result<OwnedFd> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    socket(family, SockType::Stream, flags, None)
-        .map_err(|errno| Error::new(Kind::Bug, "open a socket").because(errno))
-}
-
-/// The addresses of `host`. A name is looked up in a thread that is left behind when it does not
-/// answer in time, since the system's resolver knows no deadline.
-fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let name = host.to_owned();
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let found = (name.as_str(), port).to_socket_addrs();
-        let _ = tell.send(found.map(|addresses| addresses.collect::<Vec<_>>()));
-    });
-    match told.recv_timeout(deadline.left()) {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => Err(Error::new(Kind::Unreachable, format!("look up {host}"))
-            .because(error)
-            .advise("use the address instead of the name in the configuration")),
-        Err(_) => Err(Error::new(Kind::Timeout, format!("look up {host}"))
-            .advise("use the address instead of the name in the configuration")),
-    }
 }

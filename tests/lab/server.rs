@@ -174,8 +174,11 @@ impl Server {
         );
     }
 
+    /// Asked again when the session is ended in between, which is what closing writes does.
     pub fn is_writable(&self) -> bool {
-        self.ask("SELECT @@global.read_only") == "0"
+        let ask = || rows(&mut self.connect().ok()?, "SELECT @@global.read_only").ok();
+        let answer = (0..5).find_map(|_| ask());
+        answer.unwrap_or_else(|| panic!("{} does not answer", self.host.name))[0][0] == "0"
     }
 }
 

@@ -1,0 +1,111 @@
+//! The client's side of a login, by the conversations that `mysql_common` knows.
+
+use std::borrow::Cow;
+
+use mysql_common::auth::plugins::{AuthProc, ChallengeResponsePlugin, Context};
+use mysql_common::packets::AuthPlugin;
+
+use crate::error::{Error, Kind, Result};
+use crate::secret::{Login, Password};
+
+/// The client's side of a login conversation.
+pub struct Proof<'a> {
+    procedure: AuthProc,
+    means: Means<'a>,
+    /// The server identifies the peer of the unix socket and asks nothing.
+    silent: bool,
+}
+
+/// What a login conversation may use.
+struct Means<'a> {
+    password: &'a Password,
+    scramble: Vec<u8>,
+    local: bool,
+}
+
+impl<'a> Proof<'a> {
+    /// Begins the conversation that `plugin` asks for. `local` is the unix socket, on which nobody
+    /// listens.
+    ///
+    /// # Errors
+    /// [`Kind::Denied`] for a plugin that is not supported, or that would show the password.
+    pub fn begin(
+        plugin: &AuthPlugin<'_>,
+        scramble: &[u8],
+        login: &'a Login,
+        local: bool,
+    ) -> Result<Proof<'a>> {
+        let clear = matches!(plugin, AuthPlugin::MysqlClearPassword);
+        let old = matches!(plugin, AuthPlugin::MysqlOldPassword);
+        if old || clear && !local {
+            let what = format!("{} would show the password on the way", named(plugin));
+            return Err(Error::new(Kind::Denied, what)
+                .advise("use the unix socket, or an account with another login plugin"));
+        }
+        let silent = matches!(plugin.as_bytes(), b"auth_socket" | b"unix_socket");
+        let procedure = match silent {
+            true => AuthProc::MysqlNativePassword(Default::default()),
+            false => AuthProc::init(plugin).map_err(|_| unsupported(plugin))?,
+        };
+        let means = Means {
+            password: &login.password,
+            scramble: scramble.to_vec(),
+            local,
+        };
+        Ok(Proof {
+            procedure,
+            means,
+            silent,
+        })
+    }
+
+    /// What to answer to a challenge, if anything.
+    ///
+    /// # Errors
+    /// [`Kind::Denied`] when the server does not keep to the conversation.
+    pub fn respond(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>> {
+        if self.silent {
+            return Ok(None);
+        }
+        let response = self
+            .procedure
+            .run(&self.means, challenge)
+            .map_err(|error| {
+                Error::new(Kind::Denied, "the login conversation failed").because(error)
+            })?;
+        Ok(response.data().map(<[u8]>::to_vec))
+    }
+}
+
+impl Context for &Means<'_> {
+    fn pass(&self) -> &[u8] {
+        self.password.reveal().as_bytes()
+    }
+    fn is_ipc_transport(&self) -> bool {
+        self.local
+    }
+    fn is_tls_transport(&self) -> bool {
+        false
+    }
+    fn scramble(&self) -> &[u8] {
+        &self.scramble
+    }
+    fn server_key_pem(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+fn named<'a>(plugin: &'a AuthPlugin<'_>) -> Cow<'a, str> {
+    String::from_utf8_lossy(plugin.as_bytes())
+}
+
+fn unsupported(plugin: &AuthPlugin<'_>) -> Error {
+    Error::new(
+        Kind::Denied,
+        format!(
+            "the account uses the login plugin {}, which is not supported",
+            named(plugin)
+        ),
+    )
+    .advise("use mysql_native_password, caching_sha2_password, ed25519, parsec or the unix socket")
+}
