@@ -333,7 +333,9 @@ impl Database for Server {
         if channel.applied == channel.received {
             // After CHANGE MASTER with RELAY_LOG_POS they are equal before anything is applied.
             let left = channel.receiver != Receiver::Connected
-                && self.relay_rest(&channel).is_ok_and(|rest| rest == Rest::Whole);
+                && self
+                    .relay_rest(&channel)
+                    .is_ok_and(|rest| rest == Rest::Whole);
             return Ok(left.then(|| format!("at {} of the relay log", channel.relay)));
         }
         if !channel.retrieved_gtids.is_empty() {

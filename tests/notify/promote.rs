@@ -99,7 +99,8 @@ fn it_is_not_writable_before_a_held_back_applier_has_applied_all() {
 /// Makes db2 apply with so many workers; 0 for the applier alone.
 fn apply_with(site: &site::Site, workers: u32) {
     site.db2.sql("STOP SLAVE SQL_THREAD");
-    site.db2.sql(&format!("SET GLOBAL slave_parallel_threads = {workers}"));
+    site.db2
+        .sql(&format!("SET GLOBAL slave_parallel_threads = {workers}"));
     site.db2.sql("START SLAVE SQL_THREAD");
 }
 
