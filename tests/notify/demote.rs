@@ -104,6 +104,7 @@ fn notify_stop_has_done_its_work_after_800_ms() {
     let took = succeed(&site.db1, &["notify_stop"]);
     assert!(!site.db1.is_writable());
     assert_eq!(sessions(&site.db1, "app"), 0);
+    eprintln!("notify_stop: {took:?}");
     assert_within(took, Duration::from_millis(800), told(&site.db1));
 }
 
