@@ -32,8 +32,9 @@ impl Reader {
             | "Binlog_checkpoint" | "Start_encryption" | "Ignorable" => {}
             // MariaDB: the word BEGIN tells a transaction from a statement on its own.
             "Gtid" if info.starts_with("BEGIN") => self.inside = true,
-            // A group has begun; what kind of group, the next event says.
-            "Gtid" | "Anonymous_Gtid" | "Gtid_tagged" => {}
+            // Another group has begun, so the one before was given up; what kind of group, the
+            // next event says.
+            "Gtid" | "Anonymous_Gtid" | "Gtid_tagged" => self.inside = false,
             "Query" if is_word(info, "BEGIN") => self.inside = true,
             "Query" if is_word(info, "COMMIT") || is_word(info, "ROLLBACK") => self.whole = true,
             "Query" | "Query_compressed" if self.inside => {}
@@ -103,6 +104,18 @@ mod tests {
             ("Xid", "COMMIT /* xid=9 */"),
             ("Gtid", "BEGIN GTID 0-1-8"),
             ("Write_rows_v1", "table_id: 30"),
+        ];
+        assert_eq!(rest(&events), Rest::Whole);
+    }
+
+    #[test]
+    fn a_statement_after_a_transaction_that_never_ended_is_whole() {
+        let events = [
+            ("Gtid", "BEGIN GTID 0-1-7"),
+            ("Write_rows_v1", "table_id: 30"),
+            ("Rotate", "relay.000003;pos=4"),
+            ("Gtid", "GTID 0-1-7"),
+            ("Query", "use `lab`; create table u (a int)"),
         ];
         assert_eq!(rest(&events), Rest::Whole);
     }

@@ -36,8 +36,8 @@ const STILL: Duration = Duration::from_millis(100);
 /// (`rpl_semi_sync_slave_kill_conn_timeout`, 5 s).
 const STOP_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long it may then take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(1);
+/// How long it may take altogether.
+const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
@@ -56,6 +56,9 @@ pub struct Server {
     /// later: a client that goes away does not cancel what it asked for.
     abandoned: Cell<Option<u32>>,
     still: RefCell<Option<(Position, Stopwatch)>>,
+    /// A place in the relay log from which on something can be applied: that does not change, and
+    /// an applier at work on a large transaction is not to be slowed down by reading it with it.
+    whole_from: RefCell<Option<Position>>,
 }
 
 impl Server {
@@ -68,6 +71,7 @@ impl Server {
             session: RefCell::new(None),
             abandoned: Cell::new(None),
             still: RefCell::new(None),
+            whole_from: RefCell::new(None),
         }
     }
 
@@ -204,11 +208,13 @@ impl Server {
     fn stop(&self, thread: Thread, sql: &str) -> Result<()> {
         let mut stopping = self.open()?;
         stopping.send(sql)?;
-        if !stopping.answers_within(STOP_PATIENCE)? {
-            self.end_threads(thread)?;
-            if !stopping.answers_within(STOP_LIMIT)? {
+        let limit = self.deadline.at_most(STOP_LIMIT);
+        while !stopping.answers_within(STOP_PATIENCE)? {
+            if limit.passed() {
                 return Err(Error::new(Kind::Timeout, "it has not stopped yet").during(sql));
             }
+            // More than once: a worker that is killed tries its transaction again.
+            self.end_threads(thread)?;
         }
         stopping.answer().map_err(|e| e.during(sql))?;
         stopping.quit();
@@ -325,7 +331,12 @@ impl Database for Server {
             return Ok(None);
         };
         if channel.applied == channel.received {
-            return Ok(None);
+            // After CHANGE MASTER with RELAY_LOG_POS they are equal before anything is applied.
+            let left = channel.receiver != Receiver::Connected
+                && self
+                    .relay_rest(&channel)
+                    .is_ok_and(|rest| rest == Rest::Whole);
+            return Ok(left.then(|| format!("at {} of the relay log", channel.relay)));
         }
         if !channel.retrieved_gtids.is_empty() {
             let retrieved = quote(&channel.retrieved_gtids);
@@ -337,8 +348,11 @@ impl Database for Server {
         let behind = format!("at {} of {}", channel.applied, channel.received);
         let idle = channel.receiver != Receiver::Connected
             && (!channel.applying || self.stands_still(&channel));
-        if idle && self.relay_rest(&channel)? != Rest::Whole {
-            return Ok(None);
+        if idle && self.whole_from.borrow().as_ref() != Some(&channel.relay) {
+            if self.relay_rest(&channel)? != Rest::Whole {
+                return Ok(None);
+            }
+            self.whole_from.replace(Some(channel.relay));
         }
         Ok(Some(behind))
     }

@@ -2,7 +2,10 @@
 //! when one is cut short.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a test measures time itself and may sleep"
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test measures time itself, may sleep, and ends where something breaks"
 )]
 
 #[path = "../lab/mod.rs"]

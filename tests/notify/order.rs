@@ -11,7 +11,9 @@ use crate::site::{assert_told, assert_within, root, standing, start, succeed, to
 
 /// A few milliseconds, other ones each time.
 fn jitter(seed: &mut u64) -> Duration {
-    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    *seed = seed
+        .wrapping_mul(6364136223846793005)
+        .wrapping_add(1442695040888963407);
     Duration::from_micros((*seed >> 33) % 25_000)
 }
 
@@ -34,11 +36,15 @@ fn race(words: [&str; 3], writable: bool) {
         }
         assert_eq!(site.db2.is_writable(), writable, "round {round}: {told}");
         let failed = ended[..2].iter().filter(|(status, _)| *status != 0).count();
-        let says = told.matches("a newer state change wants this server to be").count();
+        let says = told
+            .matches("a newer state change wants this server to be")
+            .count();
         assert!(says >= failed, "round {round}: {told}");
         overtaken += failed;
         // As it was, for the next round.
-        site.db2.host.sh("rm -rf /var/log/hookbox /run/hookbox /var/lib/hookbox");
+        site.db2
+            .host
+            .sh("rm -rf /var/log/hookbox /run/hookbox /var/lib/hookbox");
         site.db1.sql("SET GLOBAL read_only = 0");
         site.db2.sql("SET GLOBAL read_only = 1");
         if site.db2.sql("SHOW ALL SLAVES STATUS").is_empty() {
@@ -75,12 +81,21 @@ fn a_promotion_that_waits_for_the_applier_stops_when_a_backup_arrives_and_undoes
     master.wait_for("started apply what was received".trim_start_matches("started "));
     let arrived = Instant::now();
     succeed(&site.db2, &["notify_backup"]);
-    assert_within(arrived.elapsed(), Duration::from_millis(500), told(&site.db2));
+    assert_within(
+        arrived.elapsed(),
+        Duration::from_millis(500),
+        told(&site.db2),
+    );
     assert_eq!(master.end().0, 1);
-    wait_until("the receiver is back", Duration::from_secs(5), || standing(&site.db2) == before);
+    wait_until("the receiver is back", Duration::from_secs(5), || {
+        standing(&site.db2) == before
+    });
     assert_told(
         &site.db2,
-        &["a newer state change wants this server to be standby", "undone start receiving"],
+        &[
+            "a newer state change wants this server to be standby",
+            "undone start receiving",
+        ],
     );
     drop(holder);
     site.db1.sql("SET GLOBAL read_only = 0");

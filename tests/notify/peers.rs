@@ -136,11 +136,28 @@ fn a_receiver_stuck_on_its_way_to_a_black_hole_does_not_hold_the_promotion_up() 
         let hook = start(&site.db2, &["notify_master"]);
         let (status, took) = hook.end();
         site.db2.host.sh("ip neigh del 10.77.0.11 dev eth0");
-        eprintln!("{by:?} black-holed: {took:?}");
+
         assert_eq!(status, 0, "{}", told(&site.db2));
         assert!(site.db2.is_writable());
         assert_eq!(site.db2.ask("SELECT COUNT(*) FROM lab.e"), "1000");
         assert_eq!(standing(&site.db2), ["read_only 0"]);
         assert_within(took, Duration::from_secs(4), told(&site.db2));
+    }
+}
+
+#[test]
+fn what_a_closed_source_has_is_received_also_when_replication_was_stopped() {
+    for by in [Replication::Gtid, Replication::FileAndPosition] {
+        for stop in ["STOP SLAVE IO_THREAD", "STOP SLAVE"] {
+            site!(site, by);
+            site.db2.sql(stop);
+            site.write_events(1, 1000);
+            site.db1.sql("SET GLOBAL read_only = 1");
+            let took = succeed(&site.db2, &["notify_master"]);
+            let rows = site.db2.ask("SELECT COUNT(*) FROM lab.e");
+            assert_eq!(rows, "1000", "{by:?} {stop}: {}", told(&site.db2));
+            assert_eq!(standing(&site.db2), ["read_only 0"]);
+            assert_within(took, Duration::from_secs(3), told(&site.db2));
+        }
     }
 }

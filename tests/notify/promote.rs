@@ -64,6 +64,7 @@ fn with_nothing_left_to_apply_it_takes_no_time() {
     let took = succeed(&site.db2, &["notify_master"]);
     assert!(site.db2.is_writable());
     assert_eq!(standing(&site.db2), ["read_only 0"], "{}", told(&site.db2));
+    eprintln!("nothing left: {took:?}");
     assert_within(took, Duration::from_millis(500), told(&site.db2));
     // Again: nothing is left to do.
     let before = site.db2.sql("SHOW MASTER STATUS");
@@ -74,8 +75,9 @@ fn with_nothing_left_to_apply_it_takes_no_time() {
 
 #[test]
 fn it_is_not_writable_before_a_held_back_applier_has_applied_all() {
-    for events in [1_000, 100_000] {
+    for (events, workers) in [(1_000, 0), (1_000, 4), (100_000, 0), (100_000, 4)] {
         site!(site, Replication::Gtid);
+        apply_with(site, workers);
         let mut holder = root(&site.db2);
         holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
         site.write_events(1, events);
@@ -90,9 +92,17 @@ fn it_is_not_writable_before_a_held_back_applier_has_applied_all() {
         let (status, took) = hook.end();
         assert_eq!(status, 0, "{}", told(&site.db2));
         let late = watcher.opened_after(events);
-        eprintln!("{events} events: {took:?}, open {late:?} after the last");
+        eprintln!("{events} events, {workers} workers: {took:?}, open {late:?} after the last");
         assert_within(late, Duration::from_millis(150), told(&site.db2));
     }
+}
+
+/// Makes db2 apply with so many workers; 0 for the applier alone.
+fn apply_with(site: &site::Site, workers: u32) {
+    site.db2.sql("STOP SLAVE SQL_THREAD");
+    site.db2
+        .sql(&format!("SET GLOBAL slave_parallel_threads = {workers}"));
+    site.db2.sql("START SLAVE SQL_THREAD");
 }
 
 #[test]
@@ -274,7 +284,14 @@ fn when_the_limit_is_passed_everything_is_undone() {
 
 #[test]
 fn when_the_limit_is_passed_and_it_is_forced_the_journal_says_what_was_given_up() {
+    for workers in [0, 4] {
+        give_up_with(workers);
+    }
+}
+
+fn give_up_with(workers: u32) {
     site!(site, Replication::Gtid);
+    apply_with(site, workers);
     site.configure("[promote]\nlimit = \"1s\"\non_lag = \"force\"");
     site.write_events(1, 1000);
     site.wait_until_applied();

@@ -20,18 +20,29 @@ fn close_circle(site: &Site, by: Replication) {
     site.db1.replicate_from(&site.db2, by);
 }
 
+fn wait_for_rows(server: &Server, rows: u32) {
+    let name = &server.host.name;
+    wait_until(
+        &format!("{name} has {rows} rows"),
+        Duration::from_secs(10),
+        || server.ask("SELECT COUNT(*) FROM lab.e") == rows.to_string(),
+    );
+}
+
 #[test]
 fn in_a_circle_own_events_come_back_and_both_directions_run_after_a_promotion() {
     for by in BOTH {
         site!(site, by);
         close_circle(site, by);
         // db2 writes, db1 sends it back, db2 leaves it out: its receiver advances all the same.
-        site.db2.sql("INSERT INTO lab.e VALUES (1, 'there and back')");
+        site.db2
+            .sql("INSERT INTO lab.e VALUES (1, 'there and back')");
+        wait_for_rows(&site.db1, 1);
         site.write_events(2, 100);
-        site.db2.sql("INSERT INTO lab.e VALUES (101, 'there and back')");
-        wait_until("db1 has it", Duration::from_secs(5), || {
-            site.db1.ask("SELECT COUNT(*) FROM lab.e") == "101"
-        });
+        wait_for_rows(&site.db2, 100);
+        site.db2
+            .sql("INSERT INTO lab.e VALUES (101, 'there and back')");
+        wait_for_rows(&site.db1, 101);
         let took = succeed(&site.db2, &["notify_master"]);
         assert_within(took, Duration::from_secs(1), told(&site.db2));
         assert!(site.db2.is_writable() && !site.db1.is_writable());
@@ -43,9 +54,15 @@ fn in_a_circle_own_events_come_back_and_both_directions_run_after_a_promotion() 
         assert_eq!(standing(&site.db2), before);
         assert_told(&site.db2, &["is the primary already"]);
         // And back, with nothing lost on the way.
-        app(&site.db2).query_drop("INSERT INTO lab.e VALUES (102, 'on db2')").unwrap();
+        app(&site.db2)
+            .query_drop("INSERT INTO lab.e VALUES (102, 'on db2')")
+            .unwrap();
         succeed(&site.db1, &["notify_master"]);
-        assert!(site.db1.is_writable() && !site.db2.is_writable(), "{}", told(&site.db1));
+        assert!(
+            site.db1.is_writable() && !site.db2.is_writable(),
+            "{}",
+            told(&site.db1)
+        );
         assert_eq!(site.db1.ask("SELECT COUNT(*) FROM lab.e"), "102");
     }
 }
@@ -79,11 +96,12 @@ fn in_a_circle_a_promotion_killed_anywhere_is_finished_by_the_next() {
 
 #[test]
 fn two_channels_are_both_drained_and_forgotten() {
-    for by in BOTH {
+    // Each has an address of its own, since neighbours remember where the last one was.
+    for (by, address) in BOTH.into_iter().zip(["10.77.0.13", "10.77.0.14"]) {
         site!(site, by);
         let host = Arc::new(Host::new("db3"));
-        site.switch.plug(&host, "10.77.0.13");
-        let mut db3 = Server::new(&host, "10.77.0.13", 3, "gtid-domain-id = 3");
+        site.switch.plug(&host, address);
+        let mut db3 = Server::new(&host, address, 3, "gtid-domain-id = 3");
         db3.start();
         db3.sql("RESET MASTER");
         let place = match by {
@@ -91,13 +109,15 @@ fn two_channels_are_both_drained_and_forgotten() {
             Replication::FileAndPosition => "MASTER_LOG_FILE = 'binlog.000001', MASTER_LOG_POS = 4",
         };
         site.db2.sql(&format!(
-            "CHANGE MASTER 'east' TO MASTER_HOST = '10.77.0.13', MASTER_USER = 'repl',
+            "CHANGE MASTER 'east' TO MASTER_HOST = '{address}', MASTER_USER = 'repl',
              MASTER_PASSWORD = 'replpass', MASTER_CONNECT_RETRY = 1, {place}"
         ));
         site.db2.sql("START SLAVE 'east'");
         db3.sql("CREATE TABLE lab.east (id INT PRIMARY KEY)");
         let there = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_NAME = 'east'";
-        wait_until("east flows", Duration::from_secs(5), || site.db2.ask(there) == "1");
+        wait_until("east flows", Duration::from_secs(5), || {
+            site.db2.ask(there) == "1"
+        });
         for name in ["", "east"] {
             site.db2.sql(&format!("STOP SLAVE '{name}' SQL_THREAD"));
         }
@@ -106,7 +126,9 @@ fn two_channels_are_both_drained_and_forgotten() {
         site.wait_until_received();
         let end = db3.sql("SHOW MASTER STATUS").remove(0)[1].clone();
         wait_until("east is received", Duration::from_secs(5), || {
-            let row: Option<Row> = root(&site.db2).query_first("SHOW SLAVE 'east' STATUS").unwrap();
+            let row: Option<Row> = root(&site.db2)
+                .query_first("SHOW SLAVE 'east' STATUS")
+                .unwrap();
             row.unwrap().get::<String, _>("Read_Master_Log_Pos") == Some(end.clone())
         });
         site.db1.kill();

@@ -108,7 +108,7 @@ impl Site {
                  id BIGINT NOT NULL AUTO_INCREMENT UNIQUE, PRIMARY KEY (w, seq))",
             );
             run("CREATE TABLE lab.e (id INT PRIMARY KEY, text TEXT)");
-            run("SET GLOBAL slow_query_log = 0");
+            run("SET GLOBAL slave_parallel_threads = 0");
         }
         for server in [&self.db1, &self.db2] {
             for row in server.sql("SHOW ALL SLAVES STATUS") {

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use mysql::prelude::Queryable;
 use mysql::Row;
+use mysql::prelude::Queryable;
 
 use crate::lab::{Replication, Server};
 use crate::site;
 use crate::site::{app, run, run_by_hand, succeed, told};
 
-const APPLETS: [&str; 6] =
-    ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify", "fence"];
+const APPLETS: [&str; 6] = [
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify",
+    "fence",
+];
 
 #[test]
 fn the_generic_notify_takes_four_words_after_its_own_arguments() {
@@ -59,12 +65,17 @@ fn everything(server: &Server) -> Vec<String> {
     let rows: Vec<(String, String)> = root.query("SHOW GLOBAL VARIABLES").unwrap();
     // GTID positions move with the heartbeat of no one; these name a time or a random number.
     let volatile = |name: &str| name.contains("timestamp") || name.contains("rand_seed");
-    all.extend(rows.into_iter().filter(|(n, _)| !volatile(n)).map(|(n, v)| format!("{n} = {v}")));
+    all.extend(
+        rows.into_iter()
+            .filter(|(n, _)| !volatile(n))
+            .map(|(n, v)| format!("{n} = {v}")),
+    );
     let rows: Vec<Row> = root.query("SHOW ALL SLAVES STATUS").unwrap();
     for row in rows {
         for column in row.columns_ref() {
             let name = column.name_str().into_owned();
-            if name.contains("heartbeat") || name.contains("Heartbeat") || name.contains("Seconds") {
+            if name.contains("heartbeat") || name.contains("Heartbeat") || name.contains("Seconds")
+            {
                 continue;
             }
             let value: Option<String> = row.get::<Option<String>, _>(&*name).flatten();
@@ -76,7 +87,13 @@ fn everything(server: &Server) -> Vec<String> {
         .query(format!("SELECT ID, USER, COMMAND FROM information_schema.PROCESSLIST WHERE ID <> {own} ORDER BY ID"))
         .unwrap();
     all.extend(sessions.iter().map(|session| format!("{session:?}")));
-    all.extend(server.host.sh("ip -o addr show; ip -o neigh show nud permanent").lines().map(str::to_owned));
+    all.extend(
+        server
+            .host
+            .sh("ip -o addr show; ip -o neigh show nud permanent")
+            .lines()
+            .map(str::to_owned),
+    );
     all
 }
 
@@ -86,7 +103,9 @@ fn a_dry_run_changes_nothing() {
     let vip = "vip = [\"10.77.0.100/24 dev eth0\"]\n";
     for server in [&site.db1, &site.db2] {
         let toml = server.host.read("/etc/hookbox/hookbox.toml");
-        server.host.write("/etc/hookbox/hookbox.toml", format!("{vip}{toml}"), 0o644);
+        server
+            .host
+            .write("/etc/hookbox/hookbox.toml", format!("{vip}{toml}"), 0o644);
     }
     site.db2.sql("STOP SLAVE IO_THREAD");
     let mut idle = [app(&site.db1), app(&site.db2)];
