@@ -69,7 +69,7 @@ impl Trial {
             began: Instant::now(),
             _alone: alone,
         };
-        trial.wait_until_served_by(&trial.pair.db1, Instant::now(), Duration::from_secs(5));
+        trial.wait_until_served_by(&trial.pair.db1, Instant::now(), Duration::from_secs(15));
         trial
     }
 
@@ -209,12 +209,12 @@ fn wait_until_alike(pair: &Pair) {
 fn primary_is_killed_and_started_again(trial: &mut Trial) {
     let killed = Instant::now();
     trial.pair.db1.server.kill();
-    trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(4));
+    trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(15));
     println!("outage {:?}", trial.outage(killed));
-    assert!(trial.outage(killed) < Duration::from_millis(2500));
+    assert!(trial.outage(killed) < Duration::from_secs(4));
 
     trial.pair.db1.server.start();
-    wait_until("the old primary is closed", Duration::from_secs(2), || {
+    wait_until("the old primary is closed", Duration::from_secs(10), || {
         !trial.pair.db1.server.is_writable()
     });
     sleep(Duration::from_secs(3));
@@ -243,7 +243,7 @@ fn a_frozen_primary_is_replaced_and_takes_no_write_when_it_goes_on() {
         println!("outage {:?}", trial.outage(frozen));
         sleep(Duration::from_secs(1));
         trial.pair.db1.server.thaw();
-        wait_until("the old primary is closed", Duration::from_secs(2), || {
+        wait_until("the old primary is closed", Duration::from_secs(10), || {
             !trial.pair.db1.server.is_writable()
         });
         sleep(Duration::from_secs(3));
@@ -256,7 +256,7 @@ fn a_primary_whose_switch_port_is_blocked_closes_before_the_other_opens() {
     in_both_shapes(|trial| {
         let cut = Instant::now();
         trial.pair.switch.block(&trial.pair.db1.host);
-        trial.wait_until_served_by(&trial.pair.db2, cut, Duration::from_secs(8));
+        trial.wait_until_served_by(&trial.pair.db2, cut, Duration::from_secs(15));
         println!("outage {:?}", trial.outage(cut));
         sleep(Duration::from_secs(2));
         assert!(!trial.pair.db1.server.is_writable());
@@ -271,7 +271,7 @@ fn a_primary_that_is_unplugged_and_plugged_in_again_stays_closed() {
     in_both_shapes(|trial| {
         let cut = Instant::now();
         trial.pair.switch.unplug(&trial.pair.db1.host);
-        trial.wait_until_served_by(&trial.pair.db2, cut, Duration::from_secs(8));
+        trial.wait_until_served_by(&trial.pair.db2, cut, Duration::from_secs(15));
         println!("outage {:?}", trial.outage(cut));
         sleep(Duration::from_secs(2));
         assert!(!trial.pair.db1.server.is_writable());
@@ -304,7 +304,7 @@ fn keepalived_stopped_on_the_primary_hands_over_and_started_again_takes_nothing_
     in_both_shapes(|trial| {
         let stopped = Instant::now();
         trial.pair.db1.keepalived.stop();
-        trial.wait_until_served_by(&trial.pair.db2, stopped, Duration::from_secs(4));
+        trial.wait_until_served_by(&trial.pair.db2, stopped, Duration::from_secs(15));
         println!("outage {:?}", trial.outage(stopped));
         assert!(!trial.pair.db1.server.is_writable());
         trial.pair.db1.keepalived.start();
@@ -318,7 +318,7 @@ fn keepalived_killed_on_the_primary_leaves_the_address_but_not_two_writers() {
     in_both_shapes(|trial| {
         let killed = Instant::now();
         trial.pair.db1.keepalived.kill();
-        trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(8));
+        trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(15));
         println!("outage {:?}", trial.outage(killed));
         assert!(!trial.pair.db1.server.is_writable());
         // As it starts, keepalived takes away the address that it had left.
@@ -394,13 +394,13 @@ fn a_replica_that_lags_applies_what_it_received_before_it_takes_writes() {
         sleep(Duration::from_millis(500));
         let killed = Instant::now();
         trial.pair.db1.server.kill();
-        sleep(Duration::from_millis(2500));
+        sleep(Duration::from_secs(4));
         assert!(
             !trial.pair.db2.server.is_writable(),
             "nothing was applied yet"
         );
         drop(blocker);
-        trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(8));
+        trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(15));
         trial.pair.db1.server.start();
         sleep(Duration::from_secs(3));
     });
@@ -440,7 +440,7 @@ fn without_semi_sync_everything_that_reached_the_replica_is_kept() {
         "the applier was to lag: {received}, {applied}"
     );
     drop(blocker);
-    trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(8));
+    trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(15));
     let kept = last_of_db1(&trial.pair.db2.server.ask("SELECT @@gtid_binlog_state"));
     assert_eq!(kept, received);
     trial.pair.db1.server.start();
