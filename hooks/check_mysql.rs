@@ -159,20 +159,12 @@ fn look(config: &Config, deadline: &Deadline) -> Seen {
         match asked.anyone(&witness_deadline) {
             Ok(Some(_)) => {}
             Ok(None) => {
-                let text = format!("none of {} answers", config.check.witness.join(", "));
-                return Seen {
-                    class: Class::Isolated,
-                    text,
-                    ..seen
-                };
+                return seen.with(Class::Isolated, asked.silence());
             }
-            Err(error) => {
-                return Seen {
-                    class: Class::Isolated,
-                    text: error.chain(),
-                    ..seen
-                };
+            Err(error) if error.kind() == Kind::Denied => {
+                return seen.with(Class::Config, error.chain());
             }
+            Err(error) => return seen.with(Class::Isolated, error.chain()),
         }
     }
     match space.map(|child| child.and_then(|child| free_space(child, deadline))) {
@@ -180,17 +172,9 @@ fn look(config: &Config, deadline: &Deadline) -> Seen {
         Some(Ok(mib)) if mib >= config.check.disk_min_mib => seen,
         Some(Ok(mib)) => {
             let text = format!("{} has {mib} MiB left", config.check.disk_path.display());
-            Seen {
-                class: Class::Disk,
-                text,
-                ..seen
-            }
+            seen.with(Class::Disk, text)
         }
-        Some(Err(error)) => Seen {
-            class: Class::Disk,
-            text: error.chain(),
-            ..seen
-        },
+        Some(Err(error)) => seen.with(Class::Disk, error.chain()),
     }
 }
 
@@ -255,14 +239,7 @@ fn read_only_with_vip(
         return (seen, Some(since));
     }
     let text = format!("{}, and the VIP is here", seen.text);
-    (
-        Seen {
-            class: Class::ReadOnly,
-            text,
-            ..seen
-        },
-        Some(since),
-    )
+    (seen.with(Class::ReadOnly, text), Some(since))
 }
 
 fn has_vip(config: &Config, deadline: &Deadline) -> bool {

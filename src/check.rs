@@ -43,7 +43,8 @@ impl Seen {
         }
     }
 
-    fn with(self, class: Class, text: String) -> Seen {
+    /// The same server, seen as something else.
+    pub fn with(self, class: Class, text: String) -> Seen {
         Seen {
             class,
             text,
