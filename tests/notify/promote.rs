@@ -217,7 +217,9 @@ fn an_applier_that_stops_with_an_error_while_it_is_waited_for_is_not_waited_for_
     assert_eq!(hook.end().0, 1);
     assert_within(released.elapsed(), Duration::from_secs(2), told(&site.db2));
     assert!(!site.db2.is_writable());
-    assert_eq!(site.db2.replica_status("Slave_IO_Running"), "Yes");
+    crate::lab::wait_until("the receiver is back", Duration::from_secs(5), || {
+        site.db2.replica_status("Slave_IO_Running") == "Yes"
+    });
     assert_told(&site.db2, &["Duplicate entry", "rolled-back"]);
 }
 
