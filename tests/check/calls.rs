@@ -207,3 +207,18 @@ fn maintenance_passes_without_asking_until_it_ends_by_itself() {
     site.run("maintenance", &["off"]);
     site.check().fails("down");
 }
+
+#[test]
+fn two_instances_on_one_host_are_checked_apart() {
+    let site = fake::site("fence = false\nconfirm = \"0s\"", fake::silent);
+    site.add("[instance.second.mysql]\nsocket = '/nonexistent/second.sock'\n");
+    site.run("check_mysql", &["--deadline", "300ms"])
+        .fails("hung");
+    let second = ["--instance", "second", "--deadline", "300ms"];
+    site.run("check_mysql", &second).fails("down");
+    let verdict = |place: &str| fs::read_to_string(site.dir.join(place)).unwrap();
+    assert!(verdict("run/verdict").contains("hung"));
+    assert!(verdict("run/second/verdict").contains("down"));
+    let unknown = site.run("check_mysql", &["--instance", "third"]);
+    assert_eq!(unknown.status, Some(1), "{unknown:?}");
+}

@@ -142,6 +142,12 @@ impl Site {
         fs::write(self.config(), format!("{top}\n[check]\n{rest}\n{paths}")).unwrap();
     }
 
+    /// Appends tables to the configuration.
+    pub fn add(&self, toml: &str) {
+        let config = fs::read_to_string(self.config()).unwrap();
+        fs::write(self.config(), config + "\n" + toml).unwrap();
+    }
+
     /// Changes a piece of the configuration that is there.
     pub fn reconfigure(&self, old: &str, new: &str) {
         let toml = fs::read_to_string(self.config()).unwrap();
