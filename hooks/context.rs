@@ -162,11 +162,11 @@ impl Context {
                 .map(|thread| answer(thread).unwrap_or_else(lost))
                 .collect()
         });
-        let limit = self.config.demote.limit + promote.receive_limit;
-        let bound = self.deadline.at_most(limit);
+        let patience = self.config.demote.limit;
         places
             .into_iter()
-            .map(|(endpoint, login)| Server::new(endpoint, login, bound.clone()))
+            .map(|(endpoint, login)| Server::new(endpoint, login, self.deadline.clone()))
+            .map(|server| server.patient(patience))
             .zip(seen)
             .collect()
     }

@@ -161,7 +161,7 @@ pub struct Promote {
     /// How long a peer may take to answer; one that does not counts as gone, on record.
     #[serde(with = "duration")]
     pub peer_limit: Duration,
-    /// How long to go on receiving from a peer that answers and no longer takes writes.
+    /// How long nothing may arrive from a peer that answers and has more: then see `on_lag`.
     #[serde(with = "duration")]
     pub receive_limit: Duration,
     /// Whether the new primary forgets whom it replicated from. `false` for two primaries in a

@@ -1,11 +1,12 @@
 //! The [`Database`] that is a real server.
 
+mod replica;
+
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
-use super::relay::{Reader, Rest};
 use super::session::{Answer, AnswerRow, Session};
 use super::{Channel, Database, History, Position, Receiver, State, Writes};
 use crate::error::{Error, Kind, Result};
@@ -13,31 +14,8 @@ use crate::run::Changed;
 use crate::secret::Login;
 use crate::time::{Deadline, Stopwatch};
 
-/// Server error numbers that are answers, not failures.
-mod code {
-    /// KILL: no such session; it has gone already.
-    pub const NO_SUCH_THREAD: u16 = 1094;
-    /// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
-    pub const ERROR_WHEN_EXECUTING: u16 = 1220;
-}
-
-/// Rows asked for at a time when a relay log is read.
-const RELAY_PAGE: usize = 2_000;
-
-/// Where the first event of a log file is: after a 4-byte magic number.
-const START: u64 = 4;
-
-/// How long an applier must have stood still before its relay log is read: reading is not free,
-/// and an applier that moves is not at a torn tail.
-const STILL: Duration = Duration::from_millis(100);
-
-/// How long a replication thread may take to stop before it is ended: it needs a few ms. A
-/// semi-sync receiver first connects to its source again to end its session there
-/// (`rpl_semi_sync_slave_kill_conn_timeout`, 5 s).
-const STOP_PATIENCE: Duration = Duration::from_millis(100);
-
-/// How long it may take altogether.
-const STOP_LIMIT: Duration = Duration::from_millis(1200);
+/// KILL: there is no such session; it has gone already.
+const NO_SUCH_THREAD: u16 = 1094;
 
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
@@ -51,6 +29,8 @@ pub struct Server {
     endpoint: Endpoint,
     login: Login,
     deadline: Deadline,
+    /// Bounds every single deed or question, within the deadline.
+    patience: Option<Duration>,
     session: RefCell<Option<Session>>,
     /// A session that was left with a statement still running in it. It must not take effect
     /// later: a client that goes away does not cancel what it asked for.
@@ -68,10 +48,24 @@ impl Server {
             endpoint,
             login,
             deadline,
+            patience: None,
             session: RefCell::new(None),
             abandoned: Cell::new(None),
             still: RefCell::new(None),
             whole_from: RefCell::new(None),
+        }
+    }
+
+    /// The same server, each deed or question of which may take no longer than `patience`.
+    pub fn patient(mut self, patience: Duration) -> Server {
+        self.patience = Some(patience);
+        self
+    }
+
+    fn time(&self) -> Deadline {
+        match self.patience {
+            Some(patience) => self.deadline.at_most(patience),
+            None => self.deadline.clone(),
         }
     }
 
@@ -119,6 +113,7 @@ impl Server {
             Some(session) => session,
             None => self.open()?,
         };
+        session.end_at(self.time());
         let result = work(&mut session);
         match &result {
             Err(error) if error.server_code().is_none() => self.abandoned.set(Some(session.id())),
@@ -128,7 +123,7 @@ impl Server {
     }
 
     fn open(&self) -> Result<Session> {
-        let mut session = Session::open(&self.endpoint, &self.login, &self.deadline)?;
+        let mut session = Session::open(&self.endpoint, &self.login, &self.time())?;
         if let Some(id) = self.abandoned.take() {
             kill(&mut session, &[u64::from(id)])?;
         }
@@ -152,108 +147,25 @@ impl Server {
         Ok(self.channels()?.into_iter().find(|c| c.name == name))
     }
 
-    /// Whether the applier of `channel` has been at the same place for a while.
-    fn stands_still(&self, channel: &Channel) -> bool {
-        let mut still = self.still.borrow_mut();
-        match &*still {
-            Some((place, since)) if *place == channel.applied => since.elapsed() >= STILL,
-            _ => {
-                *still = Some((channel.applied.clone(), Stopwatch::start()));
-                false
-            }
-        }
-    }
-
-    /// What the relay log holds from where the applier stands.
-    fn relay_rest(&self, channel: &Channel) -> Result<Rest> {
-        let dialect = self.dialect()?;
-        let mut reader = Reader::default();
-        let mut file = channel.relay.file.clone();
-        let mut from = channel.relay.offset;
-        let mut is_next_file = false;
-        loop {
-            let sql = dialect.relay_events(&file, from, RELAY_PAGE, &channel.name);
-            let page = match self.ask(&sql) {
-                // The file after the last one does not exist. On any other page this is an error:
-                // what cannot be read may still have to be applied.
-                Err(e) if is_next_file && e.server_code() == Some(code::ERROR_WHEN_EXECUTING) => {
-                    break;
-                }
-                page => page?,
-            };
-            is_next_file = false;
-            let mut events = 0;
-            for row in page.rows() {
-                let text = |name| row.get(name).unwrap_or_default();
-                reader.event(text("Event_type"), text("Info"));
-                // Not End_log_pos: in a relay log that is a place in the source's log. So the
-                // last event of a page is read again, which changes nothing.
-                from = number(row, "Pos");
-                events += 1;
-            }
-            if reader.rest() == Rest::Whole {
-                break;
-            }
-            if events < RELAY_PAGE {
-                let Some(next) = next_file(&file) else { break };
-                (file, from, is_next_file) = (next, START, true);
-            }
-        }
-        Ok(reader.rest())
-    }
-
-    /// Stops a thread by `sql`. The server waits for the thread, which may wait for a lock or for a
-    /// source that is gone; then the thread itself is ended. MariaDB does not end an applier in the
-    /// middle of a statement that cannot be rolled back for 60 s (`sql_slave_killed` in slave.cc).
-    fn stop(&self, thread: Thread, sql: &str) -> Result<()> {
-        let mut stopping = self.open()?;
-        stopping.send(sql)?;
-        let limit = self.deadline.at_most(STOP_LIMIT);
-        while !stopping.answers_within(STOP_PATIENCE)? {
-            if limit.passed() {
-                return Err(Error::new(Kind::Timeout, "it has not stopped yet").during(sql));
-            }
-            // More than once: a worker that is killed tries its transaction again.
-            self.end_threads(thread)?;
-        }
-        stopping.answer().map_err(|e| e.during(sql))?;
-        stopping.quit();
-        Ok(())
-    }
-
-    /// Ends this server's replication threads of one kind, of whatever channel.
-    fn end_threads(&self, thread: Thread) -> Result<()> {
-        let commands = match thread {
-            Thread::Receiver => "'Slave_IO'",
-            Thread::Applier => "'Slave_SQL', 'Slave_worker'",
-        };
-        let answer = self.ask(&format!(
-            "SELECT ID FROM information_schema.PROCESSLIST \
-             WHERE USER = 'system user' AND COMMAND IN ({commands})"
-        ))?;
-        let ids: Vec<u64> = answer.rows().map(|row| number(row, "ID")).collect();
-        self.end_sessions(&ids).map(drop)
-    }
-
     /// The same server by a session of its own.
     fn another(&self) -> Server {
-        Server::new(
-            self.endpoint.clone(),
-            self.login.clone(),
-            self.deadline.clone(),
-        )
+        let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
+        let mut another = Server::new(endpoint, login, self.deadline.clone());
+        another.patience = self.patience;
+        another
     }
 
     /// Sends `sql`, which waits for writers; ends their sessions when they outstay `grace`.
     fn outlast_writers(&self, sql: &str, grace: Duration, spare: &[String]) -> Result<()> {
         let helper = self.another();
+        let time = self.time();
         let ended = self.with_session(|session| {
             let own = u64::from(session.id());
             session.send(sql)?;
             let mut patience = grace;
             let mut refused = None;
             while !session.answers_within(patience)? {
-                if self.deadline.passed() {
+                if time.passed() {
                     let why = refused.map_or(String::new(), |e: Error| format!(": {}", e.chain()));
                     let what = format!("running writes do not end{why}");
                     return Err(Error::new(Kind::Timeout, what));
@@ -327,34 +239,10 @@ impl Database for Server {
     }
 
     fn unapplied(&self, name: &str) -> Result<Option<String>> {
-        let Some(channel) = self.channel(name)? else {
-            return Ok(None);
-        };
-        if channel.applied == channel.received {
-            // After CHANGE MASTER with RELAY_LOG_POS they are equal before anything is applied.
-            let left = channel.receiver != Receiver::Connected
-                && self
-                    .relay_rest(&channel)
-                    .is_ok_and(|rest| rest == Rest::Whole);
-            return Ok(left.then(|| format!("at {} of the relay log", channel.relay)));
+        match self.channel(name)? {
+            Some(channel) => self.unapplied_of(channel),
+            None => Ok(None),
         }
-        if !channel.retrieved_gtids.is_empty() {
-            let retrieved = quote(&channel.retrieved_gtids);
-            let sql = format!("SELECT GTID_SUBTRACT({retrieved}, @@GLOBAL.gtid_executed)");
-            let answer = self.ask(&sql)?;
-            let missing = answer.first().and_then(|row| row.at(0)).unwrap_or_default();
-            return Ok((!missing.is_empty()).then(|| format!("without {missing}")));
-        }
-        let behind = format!("at {} of {}", channel.applied, channel.received);
-        let idle = channel.receiver != Receiver::Connected
-            && (!channel.applying || self.stands_still(&channel));
-        if idle && self.whole_from.borrow().as_ref() != Some(&channel.relay) {
-            if self.relay_rest(&channel)? != Rest::Whole {
-                return Ok(None);
-            }
-            self.whole_from.replace(Some(channel.relay));
-        }
-        Ok(Some(behind))
     }
 
     fn history(&self) -> Result<Option<History>> {
@@ -421,7 +309,7 @@ impl Database for Server {
         if before.is_closed() {
             return Ok(Changed::AlreadySo);
         }
-        let seconds = self.deadline.left().as_secs().max(1);
+        let seconds = self.time().left().as_secs() + 1; // whole seconds, rounded up
         self.ask(&format!("SET SESSION lock_wait_timeout = {seconds}"))?;
         let variable = match before.has_super_read_only {
             true => "super_read_only", // sets read_only with it
@@ -472,7 +360,7 @@ fn kill(session: &mut Session, ids: &[u64]) -> Result<()> {
     let mut refused = None;
     for _ in ids {
         match session.answer() {
-            Err(e) if e.server_code() == Some(code::NO_SUCH_THREAD) => {}
+            Err(e) if e.server_code() == Some(NO_SUCH_THREAD) => {}
             // The other answers must still be read, or they would answer later questions.
             Err(e) if e.server_code().is_some() => refused = Some(e),
             answer => drop(answer?),
@@ -542,27 +430,4 @@ fn position(row: AnswerRow<'_>, file: &str, offset: &str) -> Position {
 
 fn number(row: AnswerRow<'_>, name: &str) -> u64 {
     row.get(name).and_then(|n| n.parse().ok()).unwrap_or(0)
-}
-
-/// The name of the log file after `file`: the number at its end, one more, as wide.
-fn next_file(file: &str) -> Option<String> {
-    let (base, digits) = file.rsplit_once('.')?;
-    let number: u64 = digits.parse().ok()?;
-    Some(format!(
-        "{base}.{:0width$}",
-        number + 1,
-        width = digits.len()
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::next_file;
-
-    #[test]
-    fn log_files_are_numbered_with_at_least_six_digits() {
-        assert_eq!(next_file("relay.000009").as_deref(), Some("relay.000010"));
-        assert_eq!(next_file("relay.999999").as_deref(), Some("relay.1000000"));
-        assert_eq!(next_file("relay"), None);
-    }
 }

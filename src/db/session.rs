@@ -126,6 +126,11 @@ impl Session {
         Ok(session)
     }
 
+    /// From now on every wait ends with `deadline`.
+    pub fn end_at(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
     /// What the server calls its version, as in `5.5.5-10.11.6-MariaDB`.
     pub fn version(&self) -> &str {
         &self.version

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::drain::keeps_alone;
 use super::replicate_again;
 use crate::db::Database;
 use crate::error::{Error, Kind, Result};
@@ -48,7 +49,10 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
     end_sessions(run, db, how.spare)?;
     if how.resume {
         for channel in db.channels()?.iter().filter(|c| c.applier_error.is_none()) {
-            replicate_again(run, db, channel)?;
+            match keeps_alone(db, channel)? {
+                true => run.note(format!("the relay log of {} is kept", channel.source)),
+                false => replicate_again(run, db, channel)?,
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! May this server become the primary, by what it and its peers have?
 
-use super::promote::Peer;
+use super::peers::Peer;
 use crate::config::OnLag;
 use crate::db::{Channel, History, PeerState};
 use crate::error::{Error, Kind, Result};

@@ -12,7 +12,9 @@ use crate::error::Result;
 use crate::run::{Changed, Run};
 
 pub mod demote;
+mod drain;
 mod fitness;
+pub mod peers;
 pub mod promote;
 
 #[cfg(test)]

@@ -2,22 +2,16 @@
 
 use std::time::Duration;
 
-use super::demote::{Demotion, demote};
-use super::fitness::{applies, follows, not_taken_over, stopped};
+use super::demote::Demotion;
+use super::drain::apply_received;
+use super::fitness::{applies, follows, not_taken_over};
+use super::peers::{Peer, close_peer, is_source, receive_rest};
 use super::replicate_again;
 use crate::config::{OnLag, OnWritablePeer};
-use crate::db::{Channel, Database, PeerState, Position, Receiver, Thread, Writes};
-use crate::error::{Error, Kind, Result};
+use crate::db::{Database, Writes};
+use crate::error::Result;
 use crate::run::Run;
 use crate::successor::Successor;
-
-/// Another server that may be primary, and what it said of itself.
-pub struct Peer<'a> {
-    /// For fencing it.
-    pub db: &'a dyn Database,
-    /// Its answer, or why there is none.
-    pub seen: &'a Result<PeerState>,
-}
 
 /// How a replica is to be promoted.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +22,7 @@ pub struct Promotion<'a> {
     pub on_lag: OnLag,
     /// What to do when a peer takes writes.
     pub on_writable_peer: OnWritablePeer,
-    /// How long to go on receiving from a source that answers.
+    /// How long nothing may arrive from a source that answers and has more.
     pub receive_limit: Duration,
     /// Whether the new primary forgets its source.
     pub forget_source: bool,
@@ -76,7 +70,7 @@ pub fn promote<'a>(
         let own = history.as_ref().map(|history| (history, state.server_id));
         not_taken_over(run, own, peer, &channels, how.on_lag)?;
         close_peer(run, peer, how)?;
-        receive_rest(run, db, peer, &channels, how.receive_limit)?;
+        receive_rest(run, db, peer, &channels, how)?;
     }
     let mut given_up = Vec::new();
     for channel in &channels {
@@ -113,181 +107,12 @@ pub fn promote<'a>(
     Ok(())
 }
 
-/// Sees to it that `peer` takes no writes, as far as it can be reached.
-fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<()> {
-    let name = peer.db.name();
-    let step = format!("{name} takes no writes");
-    match peer.seen {
-        Ok(seen) if seen.state.writes != Writes::Open => run.check(&step, || Ok(())),
-        Ok(_) if how.on_writable_peer == OnWritablePeer::Fence => {
-            run.note(format!("{name} takes writes"));
-            demote(run, peer.db, how.fence)
-        }
-        Ok(_) => run.check(&step, || {
-            Err(Error::new(Kind::Refused, "it does")
-                .advise("close it by hand, or set [promote] on_writable_peer = \"fence\""))
-        }),
-        // It is alive, and nobody can tell whether it takes writes.
-        Err(error) if error.server_code().is_some() => run.check(&step, || {
-            Err(Error::new(Kind::Refused, error.chain())
-                .advise("let the account of [[peer]] log in there, or close that server"))
-        }),
-        Err(error) => {
-            run.note(format!("going on without {name}: {}", error.chain()));
-            Ok(())
-        }
-    }
-}
-
-/// What a source that still answers has written is worth receiving before it is left.
-fn receive_rest(
-    run: &mut Run<'_>,
-    db: &dyn Database,
-    peer: &Peer<'_>,
-    channels: &[Channel],
-    limit: Duration,
-) -> Result<()> {
-    let Ok(seen) = peer.seen else {
-        return Ok(());
-    };
-    let Some(channel) = channels.iter().find(|c| is_source(seen, c)) else {
-        return Ok(());
-    };
-    let source = peer.db.name();
-    if channel.receiver != Receiver::Connected {
-        // It may be asleep until its next try, a minute by default.
-        let again = run.act(&format!("connect to {source} again"), || {
-            db.set_thread(Thread::Receiver, &channel.name, false)?;
-            db.set_thread(Thread::Receiver, &channel.name, true)
-        });
-        go_on_if(run, again, || Ok(true))?;
-    }
-    let mut end: Option<Position> = None;
-    let received = run.wait(&format!("receive the rest from {source}"), limit, || {
-        if end.is_none() {
-            end = peer.db.written()?;
-        }
-        let Some(end) = &end else {
-            return Ok(None); // it writes no binary log, so there is nothing to receive
-        };
-        let now = db.channels()?.into_iter().find(|c| c.name == channel.name);
-        Ok(now
-            .filter(|now| !now.received.reaches(end))
-            .map(|now| format!("at {} of {end}", now.received)))
-    });
-    match received {
-        // It may die in the middle of this; then there is no more to be had from it.
-        Err(error) if error.kind() != Kind::Overtaken => {
-            run.note(format!("not everything was received: {}", error.chain()));
-            Ok(())
-        }
-        received => received,
-    }
-}
-
-/// Stops receiving, applies the rest, stops applying; whether that was all.
-fn apply_received<'a>(
-    run: &mut Run<'a>,
-    db: &'a dyn Database,
-    channel: &Channel,
-    source_answers: bool,
-    how: Promotion<'_>,
-) -> Result<bool> {
-    let source = &channel.source;
-    let now = || -> Result<Option<Channel>> {
-        Ok(db.channels()?.into_iter().find(|c| c.name == channel.name))
-    };
-    // First the applier: when neither runs, starting it may delete what it is to apply.
-    if let Some(now) = now()?.filter(|now| !now.applying && now.applier_error.is_none())
-        && !keeps_alone(db, &now)?
-    {
-        let name = channel.name.clone();
-        run.change(
-            &format!("start applying from {source}"),
-            || db.set_thread(Thread::Applier, &channel.name, true),
-            &format!("stop applying from {source}"),
-            move || db.set_thread(Thread::Applier, &name, false),
-        )?;
-    }
-    let name = channel.name.clone();
-    let stopped_receiving = run.change(
-        &format!("stop receiving from {source}"),
-        || db.set_thread(Thread::Receiver, &channel.name, false),
-        &format!("start receiving from {source}"),
-        move || match db.channels()?.into_iter().find(|c| c.name == name) {
-            Some(now) if !source_answers && keeps_alone(db, &now)? => Err(stopped(&now)),
-            _ => db.set_thread(Thread::Receiver, &name, true),
-        },
-    );
-    // One that is stuck on its way to a source that is gone receives nothing more either.
-    let is_cut_off = || Ok(now()?.is_none_or(|now| now.receiver != Receiver::Connected));
-    go_on_if(run, stopped_receiving, is_cut_off)?;
-    let step = format!("apply what was received from {source}");
-    let dry = run.is_dry();
-    let applied = run.wait(&step, how.limit, || {
-        let unapplied = db.unapplied(&channel.name)?;
-        match now()? {
-            Some(now) if unapplied.is_some() && !now.applying && !dry => Err(stopped(&now)),
-            _ => Ok(unapplied),
-        }
-    });
-    let all = applied.is_ok();
-    match applied {
-        Err(error)
-            if how.on_lag == OnLag::Force
-                && matches!(error.kind(), Kind::Timeout | Kind::Refused) =>
-        {
-            let left = db.unapplied(&channel.name)?.unwrap_or_default();
-            let relay = now()?.map(|now| now.relay).unwrap_or_default();
-            run.note(format!(
-                "GIVING UP what was not applied from {source}, {left}; \
-                 this server's relay log has it from {relay} on: {}",
-                error.chain()
-            ));
-        }
-        applied => applied?,
-    }
-    let name = channel.name.clone();
-    let stopped_applying = run.change(
-        &format!("stop applying from {source}"),
-        || db.set_thread(Thread::Applier, &channel.name, false),
-        &format!("start applying from {source}"),
-        move || db.set_thread(Thread::Applier, &name, true),
-    );
-    go_on_if(run, stopped_applying, || Ok(all))?;
-    Ok(all)
-}
-
-/// A thread that takes its time to stop need not hold up the rest.
-fn go_on_if(
-    run: &Run<'_>,
-    stopped: Result<()>,
-    harmless: impl FnOnce() -> Result<bool>,
-) -> Result<()> {
-    match stopped {
-        Err(error) if error.kind() == Kind::Timeout && harmless()? => {
-            run.note(format!("going on: {}", error.chain()));
-            Ok(())
-        }
-        stopped => stopped,
-    }
-}
-
-/// Whether `channel` has what is nowhere else and would be deleted by starting a thread.
-fn keeps_alone(db: &dyn Database, channel: &Channel) -> Result<bool> {
-    let neither_runs = channel.receiver == Receiver::Stopped && !channel.applying;
-    Ok(channel.fragile && neither_runs && db.unapplied(&channel.name)?.is_some())
-}
-
-fn is_source(peer: &PeerState, channel: &Channel) -> bool {
-    peer.state.server_id == channel.source_id
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fake::{Failure, Fake, World};
     use super::*;
-    use crate::db::{History, State};
+    use crate::db::{History, PeerState, Receiver, State};
+    use crate::error::{Error, Kind};
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
 

@@ -1,0 +1,132 @@
+//! The other servers, while this one is promoted: they must take no writes, and what a source that
+//! still answers has is received.
+
+use super::demote::demote;
+use super::drain::go_on_if;
+use super::promote::Promotion;
+use crate::config::{OnLag, OnWritablePeer};
+use crate::db::{Channel, Database, PeerState, Position, Receiver, Thread, Writes};
+use crate::error::{Error, Kind, Result};
+use crate::run::Run;
+use crate::time::Stopwatch;
+
+/// Another server that may be primary, and what it said of itself.
+pub struct Peer<'a> {
+    /// For fencing it.
+    pub db: &'a dyn Database,
+    /// Its answer, or why there is none.
+    pub seen: &'a Result<PeerState>,
+}
+
+/// Sees to it that `peer` takes no writes, as far as it can be reached.
+pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<()> {
+    let name = peer.db.name();
+    let step = format!("{name} takes no writes");
+    match peer.seen {
+        Ok(seen) if seen.state.writes != Writes::Open => run.check(&step, || Ok(())),
+        Ok(_) if how.on_writable_peer == OnWritablePeer::Fence => {
+            run.note(format!("{name} takes writes"));
+            demote(run, peer.db, how.fence)
+        }
+        Ok(_) => run.check(&step, || {
+            Err(Error::new(Kind::Refused, "it does")
+                .advise("close it by hand, or set [promote] on_writable_peer = \"fence\""))
+        }),
+        // It is alive, and nobody can tell whether it takes writes.
+        Err(error) if error.server_code().is_some() => run.check(&step, || {
+            Err(Error::new(Kind::Refused, error.chain())
+                .advise("let the account of [[peer]] log in there, or close that server"))
+        }),
+        Err(error) => {
+            run.note(format!("going on without {name}: {}", error.chain()));
+            Ok(())
+        }
+    }
+}
+
+/// What a source that still answers has written is received before it is left, as long as more of
+/// it arrives.
+pub fn receive_rest(
+    run: &mut Run<'_>,
+    db: &dyn Database,
+    peer: &Peer<'_>,
+    channels: &[Channel],
+    how: Promotion<'_>,
+) -> Result<()> {
+    let Ok(seen) = peer.seen else {
+        return Ok(());
+    };
+    let Some(channel) = channels.iter().find(|c| is_source(seen, c)) else {
+        return Ok(());
+    };
+    let source = peer.db.name();
+    if channel.receiver != Receiver::Connected {
+        // It may be asleep until its next try, a minute by default.
+        let again = run.act(&format!("connect to {source} again"), || {
+            db.set_thread(Thread::Receiver, &channel.name, false)?;
+            db.set_thread(Thread::Receiver, &channel.name, true)
+        });
+        go_on_if(run, again, || Ok(true))?;
+    }
+    let received = wait_for_rest(run, db, peer, channel, how);
+    match received {
+        Err(error) if error.kind() == Kind::Overtaken => Err(error),
+        // It died in the middle of this; then there is no more to be had from it.
+        Err(error) if peer.db.state().is_err_and(|e| e.server_code().is_none()) => {
+            run.note(format!("going on without {source}: {}", error.chain()));
+            Ok(())
+        }
+        Err(error) if how.on_lag == OnLag::Force => {
+            run.note(format!(
+                "GIVING UP what only {source} has: {}",
+                error.chain()
+            ));
+            Ok(())
+        }
+        Err(error) => Err(error.advise(format!(
+            "let {source} be the primary, or see why this server does not receive from it; \
+             [promote] on_lag = \"force\" gives up what only {source} has"
+        ))),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn wait_for_rest(
+    run: &mut Run<'_>,
+    db: &dyn Database,
+    peer: &Peer<'_>,
+    channel: &Channel,
+    how: Promotion<'_>,
+) -> Result<()> {
+    let mut end: Option<Position> = None;
+    let mut place = (Position::default(), Stopwatch::start());
+    let step = format!("receive the rest from {}", peer.db.name());
+    run.wait(&step, how.limit, || {
+        if end.is_none() {
+            end = peer.db.written()?;
+        }
+        let Some(end) = &end else {
+            return Ok(None); // it writes no binary log, so there is nothing to receive
+        };
+        let now = db.channels()?.into_iter().find(|c| c.name == channel.name);
+        let Some(now) = now.filter(|now| !now.received.reaches(end)) else {
+            return Ok(None);
+        };
+        let missing = format!("at {} of {end}", now.received);
+        if place.0 != now.received {
+            place = (now.received, Stopwatch::start());
+        } else if place.1.elapsed() > how.receive_limit {
+            let why = now
+                .receiver_error
+                .map_or(String::new(), |e| format!(": {e}"));
+            let what = format!("nothing more arrives, {missing}{why}");
+            return Err(Error::new(Kind::Refused, what));
+        }
+        Ok(Some(missing))
+    })
+}
+
+/// Whether `channel` replicates from this peer.
+pub fn is_source(peer: &PeerState, channel: &Channel) -> bool {
+    peer.state.server_id == channel.source_id
+}
