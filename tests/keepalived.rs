@@ -12,8 +12,9 @@ mod lab;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use lab::{Node, Pair, Replication, Sampler, Server, Shape, Writer, lost, outage, wait_until};
@@ -475,4 +476,39 @@ fn files_made_by_install_do_the_same_under_script_security() {
     trial.pair.db1.server.wait_until_semi_sync();
     primary_is_killed_and_started_again(&mut trial);
     trial.end();
+}
+
+#[test]
+fn readers_that_come_back_at_once_do_not_hold_up_a_handover() {
+    in_both_shapes(|trial| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let (stop, host) = (stop.clone(), trial.pair.db1.host.clone());
+                spawn(move || {
+                    let mut session = None;
+                    while !stop.load(Ordering::Relaxed) {
+                        let answer = match &mut session {
+                            None => lab::connect(&host).map(|new| session = Some(new)),
+                            Some(session) => lab::rows(session, "SELECT 1").map(drop),
+                        };
+                        if answer.is_err() {
+                            session = None;
+                        }
+                    }
+                })
+            })
+            .collect();
+        sleep(Duration::from_millis(200));
+        let killed = Instant::now();
+        trial.pair.db1.keepalived.kill();
+        trial.wait_until_served_by(&trial.pair.db2, killed, Duration::from_secs(15));
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        trial.pair.db1.keepalived.start();
+        sleep(Duration::from_secs(4));
+        assert!(trial.pair.db2.is_primary());
+    });
 }

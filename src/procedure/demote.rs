@@ -63,11 +63,9 @@ fn end_sessions(run: &mut Run<'_>, db: &dyn Database, spare: &[String]) -> Resul
     let deadline = run.deadline().at_most(SESSIONS_LIMIT);
     run.act(&format!("end application sessions on {name}"), || {
         let mut changed = Changed::AlreadySo;
-        loop {
-            let sessions = db.sessions(spare)?;
-            if sessions.is_empty() {
-                return Ok(changed);
-            }
+        // Not those that come later, as some do at once and for ever: they meet a closed server.
+        let mut sessions = db.sessions(spare)?;
+        while !sessions.is_empty() {
             changed = db.end_sessions(&sessions)?;
             deadline.pause(LOOK_AGAIN).map_err(|error| {
                 let count = sessions.len();
@@ -79,7 +77,10 @@ fn end_sessions(run: &mut Run<'_>, db: &dyn Database, spare: &[String]) -> Resul
                     _ => error,
                 }
             })?;
+            let there = db.sessions(spare)?;
+            sessions.retain(|id| there.contains(id));
         }
+        Ok(changed)
     })
 }
 

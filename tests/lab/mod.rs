@@ -27,7 +27,7 @@ pub use host::Host;
 pub use keepalived::Keepalived;
 pub use pair::{Node, Pair, Shape};
 pub use sampler::{Change, Sampler};
-pub use server::{Replication, Server, rows};
+pub use server::{Replication, Server, connect, rows};
 pub use switch::{GATEWAY, Switch};
 pub use writer::{Ack, Writer, lost, outage};
 

@@ -103,7 +103,7 @@ impl Server {
 
     /// A session as root on its own socket. No answer within 200 ms is an error.
     pub fn connect(&self) -> mysql::Result<Conn> {
-        Conn::new(own_socket(&self.host, Duration::from_millis(200)))
+        connect(&self.host)
     }
 
     /// Asks it something as root; gives the rows as text, NULL as an empty one.
@@ -180,6 +180,11 @@ impl Server {
         let answer = (0..5).find_map(|_| ask());
         answer.unwrap_or_else(|| panic!("{} does not answer", self.host.name))[0][0] == "0"
     }
+}
+
+/// A session as root on the own socket of the server of `host`, as [`Server::connect`].
+pub fn connect(host: &Host) -> mysql::Result<Conn> {
+    Conn::new(own_socket(host, Duration::from_millis(200)))
 }
 
 pub fn rows(session: &mut Conn, query: &str) -> mysql::Result<Vec<Vec<String>>> {
