@@ -19,9 +19,9 @@ done
 ln -s /proc/self/fd dev/fd
 mkdir -m 1777 dev/shm
 mount -t tmpfs -o mode=0755 lab run
-mount -t tmpfs -o mode=1777 lab tmp
+chmod 1777 tmp
 # A hookbox or keepalived that the machine itself has is none of the host's.
-rm -rf etc/hookbox etc/keepalived usr/sbin/hookbox var/lib/hookbox var/log/hookbox
+rm -rf etc/hookbox etc/keepalived/* usr/sbin/hookbox var/lib/hookbox var/log/hookbox
 pivot_root . mnt
 umount -l mnt
 
