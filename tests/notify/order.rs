@@ -1,13 +1,14 @@
 //! keepalived neither waits for its scripts nor keeps them in order: the newest wish wins.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
 use crate::lab::{Replication, wait_until};
 use crate::site;
-use crate::site::{assert_told, assert_within, root, standing, start, succeed, told};
+use crate::site::{
+    assert_told, assert_within, root, standing, start, start_in_order, succeed, told,
+};
 
 /// A few milliseconds, other ones each time.
 fn jitter(seed: &mut u64) -> Duration {
@@ -23,19 +24,13 @@ fn race(words: [&str; 3], writable: bool) {
     let mut overtaken = 0;
     site!(site, Replication::Gtid);
     for round in 0..20 {
-        let hooks = words.map(|word| {
-            let hook = start(&site.db2, &[&format!("notify_{word}")]);
-            sleep(jitter(&mut seed));
-            hook
-        });
-        let ended = hooks.map(|hook| hook.end());
+        let pauses = [jitter(&mut seed), jitter(&mut seed), Duration::ZERO];
+        let (ended, took) = start_in_order(&site.db2, words, pauses);
         let told = told(&site.db2);
-        assert_eq!(ended[2].0, 0, "round {round}: {told}");
-        for (_, took) in ended {
-            assert_within(took, Duration::from_secs(5), &told);
-        }
+        assert_eq!(ended[2], 0, "round {round}: {told}");
+        assert_within(took, Duration::from_secs(5), &told);
         assert_eq!(site.db2.is_writable(), writable, "round {round}: {told}");
-        let failed = ended[..2].iter().filter(|(status, _)| *status != 0).count();
+        let failed = ended[..2].iter().filter(|status| **status != 0).count();
         let says = told
             .matches("a newer state change wants this server to be")
             .count();

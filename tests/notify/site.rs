@@ -154,7 +154,31 @@ impl Site {
     /// Waits until db2 has received all that db1 has written.
     pub fn wait_until_received(&self) {
         let end = self.db1.sql("SHOW MASTER STATUS").remove(0);
+        let since = Instant::now();
         wait_until("db2 has received all", Duration::from_secs(60), || {
+            if since.elapsed() > Duration::from_secs(10) {
+                for db in [&self.db1, &self.db2] {
+                    for row in db.sql("SHOW FULL PROCESSLIST") {
+                        eprintln!("DIAG {row:?}");
+                    }
+                    for row in db.sql("SHOW STATUS LIKE 'Rpl_semi%'") {
+                        eprintln!("DIAG {row:?}");
+                    }
+                    eprintln!("DIAG {:?}", db.sql("SHOW MASTER STATUS"));
+                    eprintln!("DIAG {:?}", db.sql("SHOW ALL SLAVES STATUS"));
+                    eprintln!(
+                        "DIAG {}",
+                        db.host
+                            .read("/var/log/mysqld.log")
+                            .lines()
+                            .rev()
+                            .take(40)
+                            .collect::<Vec<_>>()
+                            .join("\n")
+                    );
+                }
+                panic!("DIAG end");
+            }
             self.db2.replica_status("Master_Log_File") == end[0]
                 && self.db2.replica_status("Read_Master_Log_Pos") == end[1]
         });
@@ -249,6 +273,28 @@ pub fn start(server: &Server, args: &[&str]) -> Hook {
         host: server.host.clone(),
         started,
     }
+}
+
+/// Starts three notify hooks from one parent, as keepalived does: who is started later has the
+/// higher process number. Gives their exit statuses, and how long it took until all had ended.
+pub fn start_in_order(
+    server: &Server,
+    words: [&str; 3],
+    pauses: [Duration; 3],
+) -> ([i32; 3], Duration) {
+    let mut script = "umask 0177\n".to_owned();
+    for (word, pause) in words.iter().zip(pauses) {
+        let pause = pause.as_secs_f64();
+        script += &format!(
+            "{PROGRAM} notify_{word} < /dev/null > /dev/null 2>&1 & all=\"$all $!\"; sleep {pause}\n"
+        );
+    }
+    script += "for one in $all; do wait $one && echo 0 || echo $?; done";
+    let started = Instant::now();
+    let statuses = server.host.sh(&script);
+    let mut statuses = statuses.lines().map(|line| line.parse().unwrap());
+    let mut next = || statuses.next().unwrap();
+    ([next(), next(), next()], started.elapsed())
 }
 
 /// Runs a hook to its end; gives its exit status and how long it took.
