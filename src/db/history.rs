@@ -29,6 +29,12 @@ impl History {
         self.0.get(&(domain, origin)).copied().unwrap_or(0)
     }
 
+    /// Whether everything that `other` has is here.
+    pub fn covers(&self, other: &History) -> bool {
+        let has = |(&(domain, origin), &number)| self.last(domain, origin) >= number;
+        other.0.iter().all(has)
+    }
+
     /// The last transaction of `peer` that `own` lacks, if `peer` took over after `own`: it wrote
     /// after it had received from `own`, and `own` received nothing of that.
     ///
@@ -85,6 +91,14 @@ mod tests {
         );
         // 2 has been a replica again since 800.
         assert_eq!(later("0-2-800,0-1-1005", "0-2-800,0-1-1005"), None);
+    }
+
+    #[test]
+    fn one_history_covers_another_when_it_lacks_nothing_of_it() {
+        let read = |text| History::read([text, ""]);
+        assert!(read("0-1-1000,0-2-7").covers(&read("0-1-1000")));
+        assert!(!read("0-1-1000").covers(&read("0-1-1001")));
+        assert!(!read("0-1-1000").covers(&read("0-1-1000,0-2-7")));
     }
 
     #[test]

@@ -127,6 +127,9 @@ fn wait_for_rest(
         if place.0 != now.received {
             place = (now.received, Stopwatch::start());
         } else if place.1.elapsed() > how.receive_limit {
+            if has_all(db, peer.db)? {
+                return Ok(None);
+            }
             let why = now
                 .receiver_error
                 .map_or(String::new(), |e| format!(": {e}"));
@@ -135,6 +138,14 @@ fn wait_for_rest(
         }
         Ok(Some(missing))
     })
+}
+
+/// A receiver that was set up anew has no position until its source sends something.
+fn has_all(db: &dyn Database, peer: &dyn Database) -> Result<bool> {
+    let (own, theirs) = (db.history()?, peer.history()?);
+    Ok(own
+        .zip(theirs)
+        .is_some_and(|(own, theirs)| own.covers(&theirs)))
 }
 
 /// Whether `channel` replicates from this peer.

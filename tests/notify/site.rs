@@ -21,6 +21,12 @@ pub const JOURNAL: &str = "/var/log/hookbox/journal.jsonl";
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
 const PROGRAM: &str = "/usr/sbin/hookbox";
 
+/// Without semi-sync: what is asked here does not hang on it, and after some hundred connections
+/// that end abruptly MariaDB 10.11.19 now and then lets a new replica wait for a minute.
+const SETTINGS: &str = "event-scheduler = on
+    rpl-semi-sync-master-enabled = 0
+    rpl-semi-sync-slave-enabled = 0";
+
 /// An account of an application, and a table in which a row is an event.
 const ACCOUNTS: &str = "CREATE USER app@localhost IDENTIFIED BY 'apppass';
     GRANT ALL ON lab.* TO app@localhost;
@@ -68,7 +74,7 @@ impl Site {
             switch.plug(&host, &address);
             host.write(PROGRAM, &program, 0o755);
             host.write("/etc/hookbox/password", "change-me\n", 0o600);
-            let mut server = Server::new(&host, &address, id, "event-scheduler = on");
+            let mut server = Server::new(&host, &address, id, SETTINGS);
             server.start();
             server.sql("SET GLOBAL gtid_strict_mode = 0");
             let mut root = root(&server);
@@ -154,31 +160,7 @@ impl Site {
     /// Waits until db2 has received all that db1 has written.
     pub fn wait_until_received(&self) {
         let end = self.db1.sql("SHOW MASTER STATUS").remove(0);
-        let since = Instant::now();
         wait_until("db2 has received all", Duration::from_secs(60), || {
-            if since.elapsed() > Duration::from_secs(10) {
-                for db in [&self.db1, &self.db2] {
-                    for row in db.sql("SHOW FULL PROCESSLIST") {
-                        eprintln!("DIAG {row:?}");
-                    }
-                    for row in db.sql("SHOW STATUS LIKE 'Rpl_semi%'") {
-                        eprintln!("DIAG {row:?}");
-                    }
-                    eprintln!("DIAG {:?}", db.sql("SHOW MASTER STATUS"));
-                    eprintln!("DIAG {:?}", db.sql("SHOW ALL SLAVES STATUS"));
-                    eprintln!(
-                        "DIAG {}",
-                        db.host
-                            .read("/var/log/mysqld.log")
-                            .lines()
-                            .rev()
-                            .take(40)
-                            .collect::<Vec<_>>()
-                            .join("\n")
-                    );
-                }
-                panic!("DIAG end");
-            }
             self.db2.replica_status("Master_Log_File") == end[0]
                 && self.db2.replica_status("Read_Master_Log_Pos") == end[1]
         });
