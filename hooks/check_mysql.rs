@@ -14,12 +14,10 @@ use hookbox::config::Config;
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
-use hookbox::journal::Journal;
 use hookbox::link::{Host, Link, Vip};
 use hookbox::log::Patient;
 use hookbox::maintenance;
 use hookbox::memory::{Memory, since_boot};
-use hookbox::run::{Entry, Mark};
 use hookbox::secret::Login;
 use hookbox::time::Deadline;
 use hookbox::turn::Meeting;
@@ -288,19 +286,9 @@ fn tell(
             log::error!("{}", error.chain());
         }
     } else if changed {
-        write_down(matches, config, line, deadline.elapsed());
+        let instance = matches.get_one::<String>("instance").map(String::as_str);
+        context::note_of_check(config, instance, line, deadline.elapsed());
     }
-}
-
-/// Writes `line` into the journal as what the check said, `at` so long after its start.
-pub fn write_down(matches: &ArgMatches, config: &Config, line: String, at: Duration) {
-    let instance = matches.get_one::<String>("instance").map(String::as_str);
-    Journal::open(&config.paths.journal, "check_mysql", instance).step(&Entry {
-        at,
-        mark: Mark::Note,
-        step: line,
-        note: None,
-    });
 }
 
 fn report(config: &Config, seen: &Seen, deadline: &Deadline) -> ExitCode {

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
 use hookbox::config::{self, Config};
-use hookbox::db::Database;
-use hookbox::db::PeerState;
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
+use hookbox::db::{Database, PeerState};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::journal::Journal;
 use hookbox::procedure::demote::Demotion;
@@ -231,6 +230,16 @@ pub fn local_endpoint(config: &Config) -> Endpoint {
         Some(host) => Endpoint::Tcp(host.clone(), config.mysql.port),
         None => Endpoint::Socket(config.mysql.socket.clone()),
     }
+}
+
+/// Writes `line` into the journal as what the check said, `at` so long after its start.
+pub fn note_of_check(config: &Config, instance: Option<&str>, line: String, at: Duration) {
+    Journal::open(&config.paths.journal, "check_mysql", instance).step(&Entry {
+        at,
+        mark: Mark::Note,
+        step: line,
+        note: None,
+    });
 }
 
 /// Prints a line on standard output; a reader that has gone does not matter.

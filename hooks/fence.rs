@@ -18,7 +18,6 @@ use hookbox::run::{Mode, Outcome};
 use hookbox::turn::{Meeting, Wish, Wished};
 use hookbox::verdict::Class;
 
-use crate::check_mysql;
 use crate::context::{self, Context, complain};
 use crate::contract::{self, Caller};
 
@@ -64,7 +63,8 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     let because = matches.get_one::<String>("because");
     if matches.get_flag("note-only") {
         let line = because.cloned().unwrap_or_default();
-        check_mysql::write_down(matches, &context.config, line, Duration::ZERO);
+        let instance = matches.get_one::<String>("instance").map(String::as_str);
+        context::note_of_check(&context.config, instance, line, Duration::ZERO);
         return Ok(Outcome::Done);
     }
     let meeting = Meeting::at(&context.config.paths.run)?;

@@ -17,6 +17,7 @@ pub mod option_file;
 pub mod procedure;
 pub mod run;
 #[cfg(test)]
+#[path = "../tests/scratch/mod.rs"]
 mod scratch;
 pub mod script_security;
 pub mod secret;
