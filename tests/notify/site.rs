@@ -42,8 +42,7 @@ pub struct Site {
 /// The site as every case finds it; `None` where no lab can be built.
 pub fn site(by: Replication) -> Option<MutexGuard<'static, Option<Site>>> {
     static SITE: Mutex<Option<Site>> = Mutex::new(None);
-    if let Some(missing) = lab::missing() {
-        eprintln!("SKIPPED: {missing}");
+    if !lab::is_possible() {
         return None;
     }
     let mut guard = SITE.lock().unwrap_or_else(PoisonError::into_inner);
