@@ -139,20 +139,27 @@ impl Site {
             true => toml.trim_start().split_once('\n').unwrap(),
             false => ("", toml),
         };
-        fs::write(self.config(), format!("{top}\n[check]\n{rest}\n{paths}")).unwrap();
+        self.write_config(&format!("{top}\n[check]\n{rest}\n{paths}"));
     }
 
     /// Appends tables to the configuration.
     pub fn add(&self, toml: &str) {
         let config = fs::read_to_string(self.config()).unwrap();
-        fs::write(self.config(), config + "\n" + toml).unwrap();
+        self.write_config(&(config + "\n" + toml));
     }
 
     /// Changes a piece of the configuration that is there.
     pub fn reconfigure(&self, old: &str, new: &str) {
         let toml = fs::read_to_string(self.config()).unwrap();
         assert!(toml.contains(old), "{old} is not in {toml}");
-        fs::write(self.config(), toml.replace(old, new)).unwrap();
+        self.write_config(&toml.replace(old, new));
+    }
+
+    /// In one step: a detached fence may be reading it, and an empty file is all defaults.
+    fn write_config(&self, toml: &str) {
+        let beside = self.dir.join("hookbox.toml.new");
+        fs::write(&beside, toml).unwrap();
+        fs::rename(&beside, self.config()).unwrap();
     }
 
     pub fn config(&self) -> PathBuf {
