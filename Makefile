@@ -1,5 +1,6 @@
 PREFIX ?= /usr
 FAULT ?= kill
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 SBIN = $(DESTDIR)$(PREFIX)/sbin
 
 .PHONY: help build test demo install lint fmt packages
@@ -20,12 +21,12 @@ build:
 # of the other at once.
 install: build
 	install -d $(SBIN)
-	install -m 755 target/release/hookbox $(SBIN)/.hookbox.new
+	install -m 755 $(TARGET)/release/hookbox $(SBIN)/.hookbox.new
 	mv -f $(SBIN)/.hookbox.new $(SBIN)/hookbox
 
 demo: packages
 	cargo build --quiet --locked --bin hookbox --example demo
-	@FAULT=$(FAULT) target/debug/examples/demo
+	@FAULT=$(FAULT) $(TARGET)/debug/examples/demo
 
 test: packages
 	@scripts/test
