@@ -130,3 +130,29 @@ fn a_dry_run_changes_nothing() {
         session.query_drop("SELECT 1").unwrap();
     }
 }
+
+#[test]
+fn in_maintenance_every_hook_only_says_so() {
+    site!(site, Replication::Gtid);
+    for server in [&site.db1, &site.db2] {
+        succeed(server, &["maintenance", "on", "--for", "5m"]);
+    }
+    // The case before has left sessions behind, which the server ends in its own time.
+    std::thread::sleep(Duration::from_millis(500));
+    let (on_db1, on_db2) = (everything(&site.db1), everything(&site.db2));
+    for applet in ["notify_backup", "notify_fault", "notify_stop"] {
+        succeed(&site.db1, &[applet]);
+    }
+    succeed(&site.db2, &["notify_master"]);
+    succeed(&site.db2, &["notify", "INSTANCE", "mysql", "MASTER", "100"]);
+    assert_eq!(everything(&site.db1), on_db1, "{}", told(&site.db1));
+    assert_eq!(everything(&site.db2), on_db2, "{}", told(&site.db2));
+    assert!(told(&site.db1).contains("maintenance until"));
+    assert!(told(&site.db2).contains("maintenance until"));
+
+    for server in [&site.db1, &site.db2] {
+        succeed(server, &["maintenance", "off"]);
+    }
+    succeed(&site.db1, &["notify_backup"]);
+    assert!(!site.db1.is_writable(), "{}", told(&site.db1));
+}
