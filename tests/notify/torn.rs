@@ -162,6 +162,9 @@ fn a_torn_statement_that_cannot_be_rolled_back_does_not_hold_the_promotion_up() 
         site.db2.is_writable()
     });
     // Now it waits for the applier, which takes 60 s to stop, before it forgets the source.
+    wait_until("it is at its next step", Duration::from_secs(2), || {
+        told(&site.db2).contains("started forget the source")
+    });
     assert!(hook.is_running());
     assert_told(
         &site.db2,
