@@ -1,5 +1,6 @@
 //! `/etc/hookbox/hookbox.toml`: every key, its default, and why the default is what it is.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,14 @@ pub struct Config {
     pub promote: Promote,
     /// `notify_backup`, `notify_fault`, `notify_stop` and `fence`.
     pub demote: Demote,
+    /// `master_ip_failover`, `master_ip_online_change` and `undo`.
+    pub mha: Mha,
+    /// How other hosts are reached.
+    pub ssh: Ssh,
+    /// What is different on one host, by the name that MHA has for it.
+    pub host: BTreeMap<String, Host>,
+    /// `guard`.
+    pub guard: Guard,
     /// Files and directories.
     pub paths: Paths,
 }
@@ -186,6 +195,113 @@ pub struct Demote {
     pub spare_users: Vec<String>,
 }
 
+/// What `stop` answers when the old primary may still have the virtual address.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unfenced {
+    /// 1: MHA gives up the failover.
+    Abort,
+    /// 10: MHA goes on, and two hosts may have the address.
+    Proceed,
+}
+
+/// What `status` answers when the primary lacks a virtual address.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VipMissing {
+    /// 0, with a warning.
+    Warn,
+    /// 1: MHA's manager does not start.
+    Fail,
+}
+
+/// `[mha]`: what MHA's hooks do.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
+pub struct Mha {
+    /// The whole of one hook.
+    #[serde(with = "duration")]
+    pub limit: Duration,
+    /// Account on the servers. Default: the one that MHA passes, which is none on `stop` and
+    /// `stopssh` of a failover, and none to `undo`.
+    pub user: Option<String>,
+    /// As in `[mysql]`.
+    pub defaults_file: Option<PathBuf>,
+    /// As in `[mysql]`.
+    pub password_file: Option<PathBuf>,
+    /// As in `[mysql]`.
+    pub password_env: Option<String>,
+    /// There is no virtual address: the hooks see to writes and sessions only. Without it an empty
+    /// `vip` is an error.
+    pub no_vip: bool,
+    /// What `status` says when the primary lacks a virtual address.
+    pub vip_missing: VipMissing,
+    /// What `stop` of a failover says when the old primary may still have one.
+    pub unfenced: Unfenced,
+    /// Online change: how long transactions that are open may go on, while writes still flow.
+    #[serde(with = "duration")]
+    pub finish: Duration,
+    /// Online change: how long running statements may hold up read_only before their sessions are
+    /// ended.
+    #[serde(with = "duration")]
+    pub grace: Duration,
+    /// Online change: accounts, as `app@%`, that cannot log in on the old primary from the
+    /// beginning of `stop` to the end of `start`.
+    pub lock_accounts: Vec<String>,
+}
+
+/// `[ssh]`: how other hosts are reached.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
+pub struct Ssh {
+    /// OpenSSH's client.
+    pub program: PathBuf,
+    /// Account there. Default: the one that MHA passes.
+    pub user: Option<String>,
+    /// TCP port there. Default: the one that MHA passes.
+    pub port: Option<u16>,
+    /// Words for the client, in front of those that MHA passes.
+    pub options: Vec<String>,
+    /// How long a login may take.
+    #[serde(with = "duration")]
+    pub connect: Duration,
+    /// How long a connection may serve later hooks; 0 for not at all.
+    #[serde(with = "duration")]
+    pub reuse: Duration,
+    /// What goes in front of every command there, as `sudo -n`; empty for nothing.
+    #[serde(rename = "become")]
+    pub become_root: String,
+    /// Where hookbox is there. Without it plain `ip` and `arping` are used.
+    pub hookbox: PathBuf,
+}
+
+/// `[host.NAME]`: what is different on one host.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
+pub struct Host {
+    /// The interface of every virtual address there.
+    pub interface: Option<String>,
+    /// Where ssh finds it, if not where MHA says.
+    pub ssh_host: Option<String>,
+    /// As in `[ssh]`.
+    pub ssh_port: Option<u16>,
+    /// As in `[ssh]`.
+    pub ssh_user: Option<String>,
+}
+
+/// `[guard]`: when a primary that nobody can reach gives up.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
+pub struct Guard {
+    /// For so long a primary may hear from nobody. Shorter than MHA's shortest failover, which
+    /// begins after four pings.
+    #[serde(with = "duration")]
+    pub grace: Duration,
+    /// The whole of one look.
+    #[serde(with = "duration")]
+    pub limit: Duration,
+}
+
 /// `[paths]`: where state and records are kept.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(expecting = "a table", deny_unknown_fields, default)]
@@ -259,6 +375,48 @@ impl Default for Demote {
             stop_limit: Duration::from_millis(800),
             grace: Duration::from_millis(300),
             spare_users: Vec::new(),
+        }
+    }
+}
+
+impl Default for Mha {
+    fn default() -> Self {
+        Mha {
+            limit: Duration::from_secs(30),
+            user: None,
+            defaults_file: None,
+            password_file: None,
+            password_env: None,
+            no_vip: false,
+            vip_missing: VipMissing::Warn,
+            unfenced: Unfenced::Abort,
+            finish: Duration::from_millis(500),
+            grace: Duration::from_millis(300),
+            lock_accounts: Vec::new(),
+        }
+    }
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Ssh {
+            program: "/usr/bin/ssh".into(),
+            user: None,
+            port: None,
+            options: Vec::new(),
+            connect: Duration::from_secs(5),
+            reuse: Duration::from_secs(60),
+            become_root: String::new(),
+            hookbox: "/usr/sbin/hookbox".into(),
+        }
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Guard {
+            grace: Duration::from_secs(3),
+            limit: Duration::from_secs(10),
         }
     }
 }

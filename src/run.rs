@@ -164,6 +164,17 @@ impl<'a> Run<'a> {
         self.tell(Mark::Note, &fact.into(), None);
     }
 
+    /// Puts the timeline of another host into this one, as part of the step that was done there.
+    pub fn splice(&self, host: &str, timeline: impl IntoIterator<Item = Entry>) {
+        for entry in timeline {
+            (self.observe)(&Entry {
+                at: self.deadline.elapsed(),
+                step: format!("{host}: {}", entry.step),
+                ..entry
+            });
+        }
+    }
+
     /// `step` must hold. Asked in a dry run too.
     ///
     /// # Errors

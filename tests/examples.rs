@@ -1,7 +1,7 @@
 //! The example configuration says every key with its default.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use hookbox::config::{Config, Peer};
+use hookbox::config::{Config, Host, Peer};
 use serde_json::Value;
 use toml::Table;
 
@@ -41,8 +41,8 @@ fn every_default_in_the_example_is_the_default_of_the_program() {
     let shown: Table = defaults.parse().unwrap();
     let known = serde_json::to_value(Config::default()).unwrap();
     for (table, keys) in known.as_object().unwrap() {
-        // Peers and what has no default are shown as examples.
-        if table == "peer" {
+        // Peers and hosts are shown as examples.
+        if table == "peer" || table == "host" {
             continue;
         }
         let shown = shown
@@ -73,6 +73,15 @@ fn every_key_without_a_default_is_shown_as_an_example() {
     let mysql = section("\n[mysql]", "\n[[peer]]");
     for key in keys(&config["mysql"], true) {
         assert!(mysql["mysql"].get(&key).is_some(), "`{key}` in [mysql]");
+    }
+    let mha = section("\n[mha]", "\n[guard]");
+    for table in ["mha", "ssh"] {
+        for key in keys(&config[table], true) {
+            assert!(mha[table].get(&key).is_some(), "`{key}` in [{table}]");
+        }
+    }
+    for key in keys(&serde_json::to_value(Host::default()).unwrap(), false) {
+        assert!(mha["host"]["db1"].get(&key).is_some(), "`{key}` in [host]");
     }
     let peer: Peer = toml::from_str("host = 'db2'").unwrap();
     let shown = section("\n[[peer]]", "\n[check]");

@@ -32,6 +32,8 @@ fn empty_or_zero(config: &Config) -> Option<Contradiction> {
     let mut texts = vec![
         ("mysql.host".to_owned(), config.mysql.host.as_deref()),
         ("mysql.user".to_owned(), config.mysql.user.as_deref()),
+        ("mha.user".to_owned(), config.mha.user.as_deref()),
+        ("ssh.user".to_owned(), config.ssh.user.as_deref()),
     ];
     let mut ports = vec![("mysql.port".to_owned(), config.mysql.port)];
     for (n, peer) in config.peer.iter().enumerate() {
@@ -48,6 +50,9 @@ fn empty_or_zero(config: &Config) -> Option<Contradiction> {
         ("promote.peer_limit", config.promote.peer_limit),
         ("demote.limit", config.demote.limit),
         ("demote.stop_limit", config.demote.stop_limit),
+        ("mha.limit", config.mha.limit),
+        ("ssh.connect", config.ssh.connect),
+        ("guard.limit", config.guard.limit),
     ];
     for (key, text) in texts {
         if text.is_some_and(|text| text.trim().is_empty()) {
@@ -110,7 +115,11 @@ fn password_sources(config: &Config) -> Option<Contradiction> {
         password_env,
         ..
     } = &config.mysql;
-    let mut logins = vec![("mysql".to_owned(), password_file, password_env)];
+    let mha = &config.mha;
+    let mut logins = vec![
+        ("mysql".to_owned(), password_file, password_env),
+        ("mha".to_owned(), &mha.password_file, &mha.password_env),
+    ];
     for (n, peer) in config.peer.iter().enumerate() {
         logins.push((format!("peer.{n}"), &peer.password_file, &peer.password_env));
     }
@@ -151,6 +160,16 @@ fn relative_paths(config: &Config) -> Option<Contradiction> {
             "check.disk_path".to_owned(),
             Some(&check.disk_path).filter(|path| **path != Path::new("")),
         ),
+        (
+            "mha.defaults_file".to_owned(),
+            config.mha.defaults_file.as_ref(),
+        ),
+        (
+            "mha.password_file".to_owned(),
+            config.mha.password_file.as_ref(),
+        ),
+        ("ssh.program".to_owned(), Some(&config.ssh.program)),
+        ("ssh.hookbox".to_owned(), Some(&config.ssh.hookbox)),
         ("paths.run".to_owned(), Some(&paths.run)),
         ("paths.state".to_owned(), Some(&paths.state)),
         ("paths.journal".to_owned(), Some(&paths.journal)),

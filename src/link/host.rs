@@ -132,6 +132,10 @@ impl Host {
 }
 
 impl Link for Host {
+    fn name(&self) -> String {
+        "this host".to_owned()
+    }
+
     fn list(&self) -> Result<Vec<Vip>> {
         let links = self.kernel.interfaces()?;
         let named = |held: Held| {

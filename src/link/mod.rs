@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::error::{Error, Kind, Result};
-use crate::run::Changed;
+use crate::run::{Changed, Entry};
 
 mod announce;
 mod host;
@@ -21,6 +21,15 @@ const LONGEST_NAME: usize = 15;
 
 /// A host's network, as far as virtual addresses need it.
 pub trait Link {
+    /// What to call the host in the timeline, as in `db1`.
+    fn name(&self) -> String;
+
+    /// What happened there in the last deed, step by step; none on this host, where the deed is a
+    /// step of its own.
+    fn timeline(&self) -> Vec<Entry> {
+        Vec::new()
+    }
+
     /// Every address on the host, with the interface it is on.
     ///
     /// # Errors
