@@ -11,11 +11,14 @@
     reason = "a lab that breaks ends the test, and it measures time itself"
 )]
 
+mod cluster;
 mod host;
 mod keepalived;
+mod mha;
 mod pair;
 mod sampler;
 mod server;
+mod sshd;
 mod switch;
 mod writer;
 
@@ -23,13 +26,15 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+pub use cluster::Cluster;
 pub use host::Host;
 pub use keepalived::Keepalived;
+pub use mha::{Ended, Mha, Running};
 pub use pair::{Node, Pair, Shape};
 pub use sampler::{Change, Sampler};
 pub use server::{Replication, Server, connect, rows};
 pub use switch::{GATEWAY, Switch};
-pub use writer::{Ack, Writer, lost, outage};
+pub use writer::{Ack, Load, Writer, application, lost, outage};
 
 /// The virtual address that follows the primary.
 pub const VIP: &str = "10.77.0.100";
