@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::host::Process;
 use super::{Host, Replication, Sampler, Server, Switch, VIP, sshd};
 
 const HOOKBOX_TOML: &str = include_str!("../../examples/mha/hookbox.toml");
@@ -110,12 +111,22 @@ impl Cluster {
 
     /// Gives hookbox its example configuration everywhere, on the manager with `more` after it.
     pub fn configure(&self, more: &str) {
-        for host in self.hosts() {
-            host.write("/etc/hookbox/hookbox.toml", HOOKBOX_TOML, 0o644);
-            host.write("/etc/hookbox/password", "change-me\n", 0o600);
+        let path = "/etc/hookbox/hookbox.toml";
+        for server in self.servers() {
+            // The example is db1's; on another host db1 is the peer instead.
+            let toml = HOOKBOX_TOML.replace(&server.address, &self.db1.address);
+            server.host.write(path, toml, 0o644);
         }
         let toml = format!("{HOOKBOX_TOML}\n{more}\n");
-        self.manager.write("/etc/hookbox/hookbox.toml", toml, 0o644);
+        self.manager.write(path, toml, 0o644);
+    }
+
+    /// `hookbox guard` every second on each database host, as a timer would run it.
+    pub fn guard(&self) -> [Process; 3] {
+        self.servers().map(|server| {
+            let script = "while :; do /usr/sbin/hookbox guard & sleep 1; done";
+            server.host.start("sh", &["-c", script], "/var/log/guard.log")
+        })
     }
 
     /// Who holds the VIP and takes writes, as the hosts themselves see it.

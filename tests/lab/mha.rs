@@ -20,7 +20,7 @@ pub struct Mha {
 pub struct Running {
     manager: Arc<Host>,
     child: Child,
-    program: &'static str,
+    name: &'static str,
     started: Instant,
 }
 
@@ -66,7 +66,9 @@ impl Mha {
 
     /// Starts the manager and waits until it watches the primary.
     pub fn manage(&self) -> Running {
-        let mut manager = self.start("masterha_manager", &["--ignore_last_failover"]);
+        // It would try every way from one host to another: four seconds.
+        let words = ["--ignore_last_failover", "--skip_check_ssh"];
+        let mut manager = self.start("masterha_manager", &words);
         wait_until("MHA watches", Duration::from_secs(60), || {
             if !manager.is_running() {
                 panic!("masterha_manager ended:\n{}", manager.said());
@@ -79,8 +81,15 @@ impl Mha {
     /// Makes `new` the primary while the old one works; that becomes a replica.
     pub fn change_online(&self, new: &str) -> Running {
         let new = format!("--new_master_host={new}");
-        let words = ["--master_state=alive", &new, "--orig_master_is_new_slave"];
-        self.start("masterha_master_switch", &[&words[..], &["--interactive=0"]].concat())
+        let words = [
+            "--master_state=alive",
+            &new,
+            "--orig_master_is_new_slave",
+            "--interactive=0",
+            // Its FLUSH TABLES waits for whoever has locked a table, for ever.
+            "--flush_tables=0",
+        ];
+        self.start("masterha_master_switch", &words)
     }
 
     /// Makes `new` the primary in place of `dead`.
@@ -102,22 +111,32 @@ impl Mha {
         self.manager.read(LOG)
     }
 
+    /// Runs a hook by hand, with words that MHA would give it.
+    pub fn hook(&self, applet: &'static str, words: &[&str]) -> Running {
+        let words = [&[applet], words].concat();
+        self.run("/usr/sbin/hookbox", applet, &words)
+    }
+
     fn start(&self, program: &'static str, words: &[&str]) -> Running {
+        let words = [&["--conf=/etc/mha/app1.cnf"], words].concat();
+        self.run(program, program, &words)
+    }
+
+    fn run(&self, program: &str, name: &'static str, words: &[&str]) -> Running {
         let script = format!(
-            "exec > /run/{program}.output 2>&1; echo $$ > /run/{program}.pid
-             exec setsid {program} \"$@\""
+            "exec > /run/{name}.output 2>&1; echo $$ > /run/{name}.pid; exec setsid {program} \"$@\""
         );
         let child = self
             .manager
             .command("sh")
-            .args(["-c", &script, "sh", "--conf=/etc/mha/app1.cnf"])
+            .args(["-c", &script, "sh"])
             .args(words)
             .spawn()
             .unwrap();
         Running {
             manager: self.manager.clone(),
             child,
-            program,
+            name,
             started: Instant::now(),
         }
     }
@@ -129,11 +148,18 @@ impl Running {
     }
 
     fn said(&self) -> String {
-        let output = format!("/run/{}.output", self.program);
+        let output = format!("/run/{}.output", self.name);
         self.manager.read(&output) + &self.manager.read(LOG)
     }
 
-    /// Waits for its end.
+    /// Ends it and all that it has started.
+    pub fn kill(&mut self) {
+        // It is the first of its process group.
+        let kill = format!("kill -KILL -- -$(cat /run/{}.pid) || true", self.name);
+        self.manager.sh(&kill);
+    }
+
+    /// Waits for its end; the status is -1 when a signal ended it.
     pub fn end(mut self) -> Ended {
         wait_until("MHA ends", Duration::from_secs(120), || !self.is_running());
         let status = self.child.wait().unwrap();
@@ -148,9 +174,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.is_running() {
-            // It is the first of its process group, in which its hooks are as well.
-            let kill = format!("kill -KILL -- -$(cat /run/{}.pid) || true", self.program);
-            self.manager.sh(&kill);
+            self.kill();
             let _ = self.child.wait();
         }
     }

@@ -27,14 +27,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use cluster::Cluster;
-pub use host::Host;
+pub use host::{Host, Process};
 pub use keepalived::Keepalived;
 pub use mha::{Ended, Mha, Running};
 pub use pair::{Node, Pair, Shape};
 pub use sampler::{Change, Sampler};
 pub use server::{Replication, Server, connect, rows};
 pub use switch::{GATEWAY, Switch};
-pub use writer::{Ack, Load, Writer, application, lost, outage};
+pub use writer::{Ack, Writer, lost, outage};
 
 /// The virtual address that follows the primary.
 pub const VIP: &str = "10.77.0.100";

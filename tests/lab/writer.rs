@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
 
-use super::{Host, Server};
+use super::{Host, Server, VIP};
 
 /// How long a client waits for anything before it connects anew.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -27,7 +27,7 @@ pub struct Ack {
 
 /// What one connection does over and over.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Load {
+enum Load {
     /// A row, and 2 ms of rest.
     Rows,
     /// A transaction with one row that stays open for so long, and 10 ms of rest.
@@ -36,11 +36,15 @@ pub enum Load {
 
 /// How an application logs in; it waits for no answer longer than `limit`.
 pub fn application(address: &str, limit: Duration) -> Opts {
+    login(address, "app", "apppass", limit)
+}
+
+fn login(address: &str, user: &str, password: &str, limit: Duration) -> Opts {
     OptsBuilder::new()
         .ip_or_hostname(Some(address))
         .prefer_socket(false)
-        .user(Some("app"))
-        .pass(Some("apppass"))
+        .user(Some(user))
+        .pass(Some(password))
         .db_name(Some("lab"))
         .tcp_connect_timeout(Some(limit))
         .read_timeout(Some(limit))
@@ -58,15 +62,19 @@ pub struct Writer {
 impl Writer {
     /// Starts writing from `client` to whoever has `address`, a row every 2 ms or so each.
     pub fn start(client: &Arc<Host>, address: &str) -> Writer {
-        Writer::with(client, address, Load::Rows)
+        Writer::with(client, application(address, PATIENCE), Load::Rows)
     }
 
-    /// The same with the work as `load` says.
-    pub fn with(client: &Arc<Host>, address: &str, load: Load) -> Writer {
+    /// Transactions through the VIP that stay open for so long each, as `user`.
+    pub fn transactions(client: &Arc<Host>, (user, password): (&str, &str), open: Duration) -> Writer {
+        let opts = login(VIP, user, password, PATIENCE);
+        Writer::with(client, opts, Load::Transactions(open))
+    }
+
+    fn with(client: &Arc<Host>, opts: Opts, load: Load) -> Writer {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let acks = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let opts = application(address, PATIENCE);
         let one = || {
             let writer = NEXT.fetch_add(1, Ordering::Relaxed);
             let (client, opts, acks, stop) =

@@ -1,29 +1,38 @@
 //! One cluster, shared by the scenarios one after the other, and everything that is watched.
 
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::lab::{
-    self, Cluster, Ended, Load, Mha, Sampler, Server, VIP, Writer, lost, outage,
+    self, Ack, Cluster, Ended, Mha, Process, Sampler, Server, Writer, lost, outage, wait_until,
 };
+
+/// Who writes, and who may write whatever read_only says.
+pub const APP: (&str, &str) = ("app", "apppass");
+pub const SUPER: (&str, &str) = ("mha", "change-me");
+
+/// An open transaction takes no time.
+pub const SHORT: Duration = Duration::ZERO;
 
 pub struct Lab {
     pub cluster: Cluster,
     pub mha: Mha,
 }
 
-/// A scenario: writes flow through the VIP to db1, and it is watched who may write.
+/// A scenario: db1 is the primary, and it is watched who may write.
 pub struct Trial {
     sampler: Sampler,
     application: Sampler,
-    writer: Option<Writer>,
+    writers: Vec<Writer>,
+    guards: Vec<Process>,
     began: Instant,
     lab: MutexGuard<'static, Option<Lab>>,
 }
 
 impl Trial {
     /// `None` where no lab can be built.
-    pub fn begin(load: Load) -> Option<Trial> {
+    pub fn begin() -> Option<Trial> {
         static LAB: Mutex<Option<Lab>> = Mutex::new(None);
         if !lab::is_possible() {
             return None;
@@ -33,11 +42,6 @@ impl Trial {
             None => {
                 let cluster = Cluster::new(env!("CARGO_BIN_EXE_hookbox").as_ref());
                 let mha = Mha::new(&cluster);
-                cluster.manager.write("/usr/local/bin/ideal", include_str!("ideal.sh"), 0o755);
-                mha.configure(|cnf| {
-                    cnf.replace("/usr/sbin/hookbox master_ip_failover", "/usr/local/bin/ideal failover")
-                        .replace("/usr/sbin/hookbox master_ip_online_change", "/usr/local/bin/ideal online")
-                });
                 Lab { cluster, mha }
             }
             Some(mut lab) => {
@@ -46,31 +50,42 @@ impl Trial {
                 lab
             }
         };
-        let cluster = &lab.cluster;
-        let trial = Trial {
-            sampler: cluster.sampler(),
-            application: cluster.application(),
-            writer: Some(Writer::with(&cluster.client, VIP, load)),
+        Some(Trial {
+            sampler: lab.cluster.sampler(),
+            application: lab.cluster.application(),
+            writers: Vec::new(),
+            guards: Vec::new(),
             began: Instant::now(),
             lab: {
                 *guard = Some(lab);
                 guard
             },
-        };
-        trial.wait_until_served_by(1, trial.began);
-        Some(trial)
-    }
-
-    pub fn lab(&self) -> &Lab {
-        self.lab.as_ref().unwrap()
+        })
     }
 
     pub fn cluster(&self) -> &Cluster {
-        &self.lab().cluster
+        &self.lab.as_ref().unwrap().cluster
     }
 
     pub fn mha(&self) -> &Mha {
-        &self.lab().mha
+        &self.lab.as_ref().unwrap().mha
+    }
+
+    /// The server with this number.
+    pub fn db(&self, number: u32) -> &Server {
+        self.cluster().servers()[number as usize - 1]
+    }
+
+    /// Somebody writes through the VIP, in transactions that stay open for so long.
+    pub fn write(&mut self, account: (&str, &str), open: Duration) {
+        let writer = Writer::transactions(&self.cluster().client, account, open);
+        self.writers.push(writer);
+        self.wait_until_served_by(1, Instant::now());
+    }
+
+    /// From now on `hookbox guard` runs every second on each database host.
+    pub fn guard(&mut self) {
+        self.guards.extend(self.cluster().guard());
     }
 
     /// Does something to the cluster; gives the time of it.
@@ -80,16 +95,12 @@ impl Trial {
         now
     }
 
-    /// The server with this number.
-    pub fn db(&self, number: u32) -> &Server {
-        self.cluster().servers()[number as usize - 1]
-    }
-
-    /// Waits until the server with this number has acknowledged writes that began after `since`.
+    /// Waits until the server with this number has acknowledged to everybody what was written after
+    /// `since`.
     pub fn wait_until_served_by(&self, number: u32, since: Instant) {
-        let (writer, server) = (self.writer.as_ref().unwrap(), self.db(number));
         let started = Instant::now();
-        while !writer.is_served_by(server, since) {
+        let served = |writer: &Writer| writer.is_served_by(self.db(number), since);
+        while !self.writers.iter().all(served) {
             if started.elapsed() > Duration::from_secs(20) {
                 panic!("db{number} takes no writes\n{}", self.story());
             }
@@ -97,44 +108,57 @@ impl Trial {
         }
     }
 
-    /// What must hold after every switch: writes flow to the server with this number, which alone
-    /// has the VIP and all that was acknowledged, and at no time could two servers be written to.
-    /// Prints what was measured after `since`.
-    pub fn end(mut self, what: &str, number: u32, since: Instant) {
+    /// What must hold after every switch: the server with this number alone has the VIP and takes
+    /// writes, it has all that was acknowledged, and at no time could two servers be written to.
+    /// Gives the longest time after `since` in which nobody could write, and prints it.
+    pub fn end(mut self, what: &str, number: u32, since: Instant) -> Duration {
         self.wait_until_served_by(number, Instant::now());
-        let acks = self.writer.take().unwrap().stop();
-        let story = || self.story();
-        for server in self.cluster().servers() {
-            if server.connect().is_ok() {
-                assert_eq!(
-                    (server.host.has_vip(), server.is_writable()),
-                    (server.id == number, server.id == number),
-                    "VIP, writable: {}\n{}",
-                    server.host.name,
-                    story()
-                );
-            }
-        }
+        let acks = self.end_writing();
+        self.assert_alone(number);
         let lost = lost(&acks, self.db(number));
-        assert!(lost.is_empty(), "{} writes lost\n{}", lost.len(), story());
-        assert_eq!(
-            self.sampler.overlap(),
-            Duration::ZERO,
-            "two with the VIP\n{}",
-            story()
-        );
-        assert_eq!(
-            self.application.overlap(),
-            Duration::ZERO,
-            "two that can be written to\n{}",
-            story()
-        );
+        assert!(lost.is_empty(), "lost {lost:?}\n{}", self.story());
+        for (whose, sampler) in [("the VIP", &self.sampler), ("writes", &self.application)] {
+            let overlap = sampler.overlap();
+            assert!(overlap.is_zero(), "two had {whose} for {overlap:?}\n{}", self.story());
+        }
+        let outage = outage(&acks, since);
         println!(
-            "{what}: outage {} ms, 0 of {} writes lost; {}",
-            outage(&acks, since).as_millis(),
+            "{what}: outage {} ms, none of {} writes lost; {}",
+            outage.as_millis(),
             acks.len(),
             hooks(&self.cluster().journal())
         );
+        outage
+    }
+
+    fn end_writing(&mut self) -> Vec<Ack> {
+        self.writers.drain(..).flat_map(Writer::stop).collect()
+    }
+
+    /// Asserts that of the servers that answer only the one with this number has the VIP and takes
+    /// writes.
+    pub fn assert_alone(&self, number: u32) {
+        for server in self.cluster().servers() {
+            if server.connect().is_err() {
+                continue;
+            }
+            let (vip, writable) = (server.host.has_vip(), server.is_writable());
+            let is_primary = server.id == number;
+            assert!(
+                vip == is_primary && writable == is_primary,
+                "db{}: VIP {vip}, writable {writable}\n{}",
+                server.id,
+                self.story()
+            );
+        }
+    }
+
+    /// Waits until the host of this server has neither VIP nor writes.
+    pub fn wait_until_closed(&self, number: u32) {
+        let server = self.db(number);
+        wait_until("the guard closes it", Duration::from_secs(20), || {
+            !server.host.has_vip() && !server.is_writable()
+        });
     }
 
     /// What was seen, for when something is not as it should be.
@@ -143,17 +167,24 @@ impl Trial {
         for (who, sampler) in [("host", &self.sampler), ("application", &self.application)] {
             for change in sampler.changes() {
                 let at = change.at.saturating_duration_since(self.began).as_millis();
-                let (vip, writable) = (change.vip, change.writable);
-                let host = change.host;
-                story += &format!("{at:>6} ms {who} {host}: vip {vip}, writable {writable}\n");
+                let (vip, writable, host) = (change.vip, change.writable, change.host);
+                let _ = writeln!(story, "{at:>6} ms {who} {host}: vip {vip}, writable {writable}");
             }
         }
         story + &self.cluster().journal() + &self.mha().log()
     }
 }
 
-/// How long each hook took that the journal knows.
-fn hooks(journal: &str) -> String {
+impl Drop for Trial {
+    fn drop(&mut self) {
+        for guard in &self.guards {
+            guard.signal_group("KILL");
+        }
+    }
+}
+
+/// How long each hook took, as the journal says.
+pub fn hooks(journal: &str) -> String {
     let records = journal
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
@@ -163,12 +194,12 @@ fn hooks(journal: &str) -> String {
         .collect()
 }
 
-/// `trial!(trial, load)`: ends the test where no lab can be built.
+/// `trial!(trial)`: ends the test where no lab can be built.
 #[macro_export]
 macro_rules! trial {
-    ($name:ident, $load:expr) => {
-        #[allow(unused_mut, reason = "not everybody does something to the cluster")]
-        let Some(mut $name) = $crate::trial::Trial::begin($load) else {
+    ($name:ident) => {
+        #[allow(unused_mut, reason = "not everybody changes it")]
+        let Some(mut $name) = $crate::trial::Trial::begin() else {
             return;
         };
     };
