@@ -61,6 +61,19 @@ pub trait Database {
 
     /// Ends these sessions; those that are gone already do not matter.
     fn end_sessions(&self, ids: &[u64]) -> Result<Changed>;
+
+    /// The transactions that sessions of applications have open, each by a name of its own.
+    fn transactions(&self, spare: &[String]) -> Result<Vec<String>>;
+
+    /// Whether the event scheduler runs.
+    fn runs_events(&self) -> Result<bool>;
+
+    /// Starts or stops the event scheduler.
+    fn set_events(&self, run: bool) -> Result<Changed>;
+
+    /// Locks an account, as `app@%`, out of this server, or lets it in again; on this server
+    /// alone, not in its binary log. Sessions that are open stay.
+    fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed>;
 }
 
 /// Whether a server takes writes.

@@ -1,5 +1,6 @@
 //! The [`Database`] that is a real server.
 
+mod accounts;
 mod replica;
 
 use std::cell::{Cell, RefCell};
@@ -349,6 +350,40 @@ impl Database for Server {
         self.with_session(|session| kill(session, ids))
             .map_err(|e| e.during("end sessions"))?;
         Ok(Changed::Yes)
+    }
+
+    fn transactions(&self, spare: &[String]) -> Result<Vec<String>> {
+        let sessions = self.sessions(spare)?;
+        let answer = self.ask(
+            "SELECT trx_mysql_thread_id AS session, trx_id, trx_started \
+             FROM information_schema.INNODB_TRX",
+        )?;
+        let of_applications = answer
+            .rows()
+            .filter(|row| sessions.contains(&number(*row, "session")));
+        let word = |row: AnswerRow<'_>, name| row.get(name).unwrap_or_default().to_owned();
+        Ok(of_applications
+            .map(|row| ["session", "trx_id", "trx_started"].map(|name| word(row, name)))
+            .map(|words| words.join(" "))
+            .collect())
+    }
+
+    fn runs_events(&self) -> Result<bool> {
+        let variables = self.variables(&["event_scheduler"])?;
+        Ok(variables.get("event_scheduler") == Some("ON"))
+    }
+
+    fn set_events(&self, run: bool) -> Result<Changed> {
+        if self.runs_events()? == run {
+            return Ok(Changed::AlreadySo);
+        }
+        let word = if run { "ON" } else { "OFF" };
+        self.ask(&format!("SET GLOBAL event_scheduler = {word}"))?;
+        Ok(Changed::Yes)
+    }
+
+    fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed> {
+        self.change_account(account, locked)
     }
 }
 
