@@ -71,6 +71,9 @@ pub trait Database {
     /// Starts or stops the event scheduler.
     fn set_events(&self, run: bool) -> Result<Changed>;
 
+    /// Whether an account, as `app@%`, is locked out of this server.
+    fn account_is_locked(&self, account: &str) -> Result<bool>;
+
     /// Locks an account, as `app@%`, out of this server, or lets it in again; on this server
     /// alone, not in its binary log. Sessions that are open stay.
     fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed>;

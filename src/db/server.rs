@@ -6,6 +6,7 @@ mod replica;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use self::accounts::Account;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, AnswerRow, Session};
@@ -382,8 +383,16 @@ impl Database for Server {
         Ok(Changed::Yes)
     }
 
+    fn account_is_locked(&self, account: &str) -> Result<bool> {
+        self.is_locked(&Account::read(account)?)
+    }
+
     fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed> {
-        self.change_account(account, locked)
+        let account = Account::read(account)?;
+        match self.is_locked(&account)? == locked {
+            true => Ok(Changed::AlreadySo),
+            false => self.set_lock(&account, locked),
+        }
     }
 }
 

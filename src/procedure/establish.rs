@@ -11,13 +11,13 @@ use crate::run::Run;
 /// How long the neighbours have to learn where an address is.
 const LEARNING: Duration = Duration::from_secs(1);
 
-/// Virtual addresses and the host whose network they are put on or taken off.
-#[derive(Clone, Copy)]
-pub struct Addresses<'a> {
+/// A virtual address, and the host that it is put on or taken off.
+#[derive(Clone)]
+pub struct Address<'a> {
     /// The host.
     pub link: &'a dyn Link,
-    /// The addresses, on the interface that they have there.
-    pub vips: &'a [Vip],
+    /// The address, on the interface that it has there.
+    pub vip: Vip,
 }
 
 /// Asks the server that answers at an address who it is and whether it takes writes.
@@ -35,19 +35,19 @@ pub type AskThrough<'a> = dyn Fn(&Vip) -> Result<State> + 'a;
 pub fn establish<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
-    addresses: Addresses<'a>,
+    addresses: &'a [Address<'a>],
     closing: Demotion<'a>,
     ask_through: Option<&AskThrough<'_>>,
 ) -> Result<()> {
     let mut failure = None;
     let opened = open(run, db, closing);
     unless_overtaken(&mut failure, opened)?;
-    for vip in addresses.vips {
-        let there = put_on(run, addresses.link, vip);
+    for address in addresses {
+        let there = put_on(run, address);
         unless_overtaken(&mut failure, there)?;
     }
     if let (None, Some(ask)) = (&failure, ask_through) {
-        for vip in addresses.vips {
+        for Address { vip, .. } in addresses {
             match verify(run, db, vip, ask) {
                 Err(error) if error.kind() == Kind::Refused => return Err(error),
                 verified => unless_overtaken(&mut failure, verified)?,
@@ -78,8 +78,9 @@ pub fn open<'a>(run: &mut Run<'a>, db: &'a dyn Database, closing: Demotion<'a>) 
     )
 }
 
-/// Puts `vip` on the host of `link` and announces it.
-pub fn put_on<'a>(run: &mut Run<'a>, link: &'a dyn Link, vip: &'a Vip) -> Result<()> {
+/// Puts an address on its host and announces it.
+pub fn put_on<'a>(run: &mut Run<'a>, address: &'a Address<'a>) -> Result<()> {
+    let Address { link, vip } = address;
     let host = link.name();
     let added = run.change(
         &format!("put {vip} on {host}"),
@@ -145,15 +146,14 @@ mod tests {
         resume: false,
     };
 
-    fn vips() -> Vec<Vip> {
-        vec!["10.0.0.100/24 dev eth0".parse().unwrap()]
+    fn vip() -> Vip {
+        "10.0.0.100/24 dev eth0".parse().unwrap()
     }
 
     fn carry_out(fake: &Fake, link: &FakeLink, ask: Option<&AskThrough<'_>>) -> Outcome {
-        let vips = vips();
-        let addresses = Addresses { link, vips: &vips };
+        let addresses = [Address { link, vip: vip() }];
         let run = Run::new(Deadline::after(Duration::from_secs(5)), Mode::Real, |_| {});
-        run.carry_out(|run| establish(run, fake, addresses, CLOSING, ask))
+        run.carry_out(|run| establish(run, fake, &addresses, CLOSING, ask))
     }
 
     fn closed() -> World {
@@ -177,7 +177,7 @@ mod tests {
         let outcome = carry_out(&fake, &link, Some(&|_| Ok(state(2, Writes::Open))));
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
         assert_eq!(fake.world.borrow().writes, Writes::Open);
-        assert!(link.has(&vips()[0]).unwrap());
+        assert!(link.has(&vip()).unwrap());
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         let outcome = carry_out(&fake, &link, Some(&|_| Ok(state(1, Writes::Open))));
         assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
         assert_eq!(fake.world.borrow().writes, Writes::Closed);
-        assert!(!link.has(&vips()[0]).unwrap());
+        assert!(!link.has(&vip()).unwrap());
     }
 
     #[test]
@@ -222,6 +222,6 @@ mod tests {
         let link = FakeLink::without();
         let outcome = carry_out(&fake, &link, None);
         assert!(matches!(outcome, Outcome::Partial { .. }), "{outcome:?}");
-        assert!(link.has(&vips()[0]).unwrap());
+        assert!(link.has(&vip()).unwrap());
     }
 }

@@ -233,6 +233,10 @@ impl Database for Fake {
         })
     }
 
+    fn account_is_locked(&self, account: &str) -> Result<bool> {
+        self.call(|world| world.locked.iter().any(|known| known == account))
+    }
+
     fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed> {
         self.call(|world| {
             let was = world.locked.iter().any(|known| known == account);

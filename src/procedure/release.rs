@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::demote::{Demotion, end_sessions};
-use super::establish::Addresses;
+use super::establish::Address;
 use crate::db::{Database, Position, Writes};
 use crate::error::{Error, Kind, Result};
-use crate::link::{Link, Vip};
 use crate::run::{Changed, Run};
 use crate::time::Stopwatch;
 
@@ -36,7 +35,7 @@ pub fn release<'a>(
     run: &mut Run<'a>,
     old: &'a dyn Database,
     new: &'a dyn Database,
-    addresses: Addresses<'a>,
+    addresses: &'a [Address<'a>],
     how: Release<'a>,
 ) -> Result<()> {
     keep_closed(run, new, how.closing)?;
@@ -52,8 +51,8 @@ pub fn release<'a>(
     stop_events(run, old)?;
     let_finish(run, old, how)?;
     close(run, old, how.closing)?;
-    for vip in addresses.vips {
-        take_off(run, addresses.link, vip)?;
+    for address in addresses {
+        take_off(run, address)?;
     }
     fall_silent(run, old, how.closing)
 }
@@ -66,15 +65,15 @@ pub fn release<'a>(
 pub fn fence<'a>(
     run: &mut Run<'a>,
     old: Option<&'a dyn Database>,
-    addresses: Addresses<'a>,
+    addresses: &'a [Address<'a>],
     closing: Demotion<'a>,
 ) -> Result<()> {
     if let Some(old) = old {
         stop_events(run, old)?;
         close(run, old, closing)?;
     }
-    for vip in addresses.vips {
-        take_off(run, addresses.link, vip)?;
+    for address in addresses {
+        take_off(run, address)?;
     }
     Ok(())
 }
@@ -153,8 +152,9 @@ fn close<'a>(run: &mut Run<'a>, old: &'a dyn Database, closing: Demotion<'a>) ->
     }
 }
 
-/// Takes `vip` off the host of `link`; taken back by putting it on and announcing it.
-pub fn take_off<'a>(run: &mut Run<'a>, link: &'a dyn Link, vip: &'a Vip) -> Result<()> {
+/// Takes an address off its host; taken back by putting it on and announcing it.
+pub fn take_off<'a>(run: &mut Run<'a>, address: &'a Address<'a>) -> Result<()> {
+    let Address { link, vip } = address;
     let host = link.name();
     let gone = run.change(
         &format!("take {vip} off {host}"),
@@ -207,6 +207,7 @@ fn still_written(place: Option<Position>) -> String {
 mod tests {
     use super::super::fake::{Failure, Fake, FakeLink, World};
     use super::*;
+    use crate::link::Vip;
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
 
@@ -234,10 +235,9 @@ mod tests {
     }
 
     fn carry_out(old: &Fake, new: &Fake, link: &FakeLink, mode: Mode, how: Release<'_>) -> Outcome {
-        let vips = [vip()];
-        let addresses = Addresses { link, vips: &vips };
+        let addresses = [Address { link, vip: vip() }];
         let run = Run::new(Deadline::after(Duration::from_secs(5)), mode, |_| {});
-        run.carry_out(|run| release(run, old, new, addresses, how))
+        run.carry_out(|run| release(run, old, new, &addresses, how))
     }
 
     #[test]
@@ -320,13 +320,12 @@ mod tests {
     #[test]
     fn a_server_that_does_not_answer_loses_its_addresses_all_the_same() {
         let link = FakeLink::with(&vip());
-        let vips = [vip()];
-        let addresses = Addresses {
+        let addresses = [Address {
             link: &link,
-            vips: &vips,
-        };
+            vip: vip(),
+        }];
         let run = Run::new(Deadline::after(Duration::from_secs(5)), Mode::Real, |_| {});
-        let outcome = run.carry_out(|run| fence(run, None, addresses, HOW.closing));
+        let outcome = run.carry_out(|run| fence(run, None, &addresses, HOW.closing));
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
         assert!(link.vips.borrow().is_empty());
     }

@@ -1,8 +1,8 @@
 //! Accounts of applications: locked out for a while, and let in again.
 
 use super::Server;
-use crate::db::dialect::{Flavor, quote};
-use crate::db::{Database, State};
+use crate::db::dialect::{Flavor, Version, quote};
+use crate::db::{Database, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 
@@ -10,14 +10,14 @@ use crate::run::Changed;
 const ALIAS: &str = "hookbox_";
 
 /// An account, by its two names.
-struct Account {
+pub(super) struct Account {
     user: String,
     host: String,
 }
 
 impl Account {
     /// Reads `app@%`, `app@10.0.0.%`, or `app` for any host.
-    fn read(text: &str) -> Result<Account> {
+    pub(super) fn read(text: &str) -> Result<Account> {
         let (user, host) = text.rsplit_once('@').unwrap_or((text, "%"));
         match user.is_empty() || host.is_empty() {
             true => Err(Error::new(Kind::Config, format!("account `{text}`"))
@@ -50,54 +50,42 @@ impl Account {
 }
 
 impl Server {
-    pub(super) fn change_account(&self, account: &str, locked: bool) -> Result<Changed> {
-        let account = Account::read(account)?;
-        let version = self.version()?;
-        // MariaDB 10.4.2 and MySQL 5.7.6 can lock accounts; MariaDB keeps that in a JSON column.
-        let is_locked = match version.flavor {
-            Flavor::MariaDb if version.number >= (10, 4, 2) => {
-                "SELECT JSON_VALUE(Priv, '$.account_locked') = 1 AS locked FROM mysql.global_priv"
-            }
-            Flavor::MySql if version.number >= (5, 7, 6) => {
-                "SELECT account_locked = 'Y' AS locked FROM mysql.user"
-            }
-            _ => return self.rename_account(&account, locked),
+    /// Whether nobody can log in as `account`.
+    pub(super) fn is_locked(&self, account: &Account) -> Result<bool> {
+        let Some(column) = lock_column(self.version()?) else {
+            return match (self.has_account(account)?, &account.renamed()) {
+                (true, _) => Ok(false),
+                (false, renamed) if self.has_account(renamed)? => Ok(true),
+                _ => Err(missing(account)),
+            };
         };
-        let answer = self.ask(&format!("{is_locked} WHERE {}", account.filter()))?;
-        let row = answer.first().ok_or_else(|| missing(&account))?;
-        if (row.get("locked") == Some("1")) == locked {
-            return Ok(Changed::AlreadySo);
-        }
-        let verb = if locked { "LOCK" } else { "UNLOCK" };
-        self.ask_unlogged(&format!("ALTER USER {} ACCOUNT {verb}", account.quoted()))
+        let answer = self.ask(&format!("SELECT {column} WHERE {}", account.filter()))?;
+        let row = answer.first().ok_or_else(|| missing(account))?;
+        Ok(row.at(0) == Some("1"))
     }
 
-    /// For servers without account locks: an account with another name lets nobody in either.
-    fn rename_account(&self, account: &Account, locked: bool) -> Result<Changed> {
-        let (from, to) = match locked {
-            true => (account.quoted(), account.renamed().quoted()),
-            false => (account.renamed().quoted(), account.quoted()),
+    /// On servers that cannot lock accounts it gets another name: that lets nobody in either.
+    pub(super) fn set_lock(&self, account: &Account, lock: bool) -> Result<Changed> {
+        let (name, other) = (account.quoted(), account.renamed().quoted());
+        let sql = match (lock_column(self.version()?), lock) {
+            (Some(_), true) => format!("ALTER USER {name} ACCOUNT LOCK"),
+            (Some(_), false) => format!("ALTER USER {name} ACCOUNT UNLOCK"),
+            (None, true) => format!("RENAME USER {name} TO {other}"),
+            (None, false) => format!("RENAME USER {other} TO {name}"),
         };
-        let is_there = |account: &Account| -> Result<bool> {
-            let sql = format!("SELECT 1 FROM mysql.user WHERE {}", account.filter());
-            Ok(self.ask(&sql)?.first().is_some())
-        };
-        match (is_there(account)?, is_there(&account.renamed())?) {
-            (false, false) => Err(missing(account)),
-            (there, _) if there != locked => Ok(Changed::AlreadySo),
-            _ => self.ask_unlogged(&format!("RENAME USER {from} TO {to}")),
-        }
+        self.ask_unlogged(&sql).map(|()| Changed::Yes)
+    }
+
+    fn has_account(&self, account: &Account) -> Result<bool> {
+        let sql = format!("SELECT 1 FROM mysql.user WHERE {}", account.filter());
+        Ok(self.ask(&sql)?.first().is_some())
     }
 
     /// Runs a statement that is for this server alone. With super_read_only even privileged
     /// accounts cannot change accounts, so it gives way for a moment; read_only stays.
-    fn ask_unlogged(&self, sql: &str) -> Result<Changed> {
-        let State {
-            writes,
-            has_super_read_only,
-            ..
-        } = self.state()?;
-        let closed_to_all = has_super_read_only && writes == crate::db::Writes::ClosedToAll;
+    fn ask_unlogged(&self, sql: &str) -> Result<()> {
+        let state = self.state()?;
+        let closed_to_all = state.has_super_read_only && state.writes == Writes::ClosedToAll;
         if closed_to_all {
             self.ask("SET GLOBAL super_read_only = 0")?;
         }
@@ -106,7 +94,20 @@ impl Server {
         if closed_to_all {
             self.ask("SET GLOBAL super_read_only = 1")?;
         }
-        done.map(|_| Changed::Yes)
+        done.map(drop)
+    }
+}
+
+/// Where it is written that an account is locked, from MySQL 5.7.6 and MariaDB 10.4.2 on.
+fn lock_column(version: Version) -> Option<&'static str> {
+    match version.flavor {
+        Flavor::MariaDb if version.number >= (10, 4, 2) => {
+            Some("JSON_VALUE(Priv, '$.account_locked') FROM mysql.global_priv")
+        }
+        Flavor::MySql if version.number >= (5, 7, 6) => {
+            Some("account_locked = 'Y' FROM mysql.user")
+        }
+        _ => None,
     }
 }
 
