@@ -11,6 +11,8 @@ pub mod session;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 use crate::run::Changed;
 
@@ -80,7 +82,8 @@ pub trait Database {
 }
 
 /// Whether a server takes writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Writes {
     /// From anybody.
     Open,

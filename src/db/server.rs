@@ -16,6 +16,9 @@ use crate::run::Changed;
 use crate::secret::Login;
 use crate::time::{Deadline, Stopwatch};
 
+/// Login: no such account, or not by this password.
+const ACCESS_DENIED: u16 = 1045;
+
 /// KILL: there is no such session; it has gone already.
 const NO_SUCH_THREAD: u16 = 1094;
 
@@ -125,11 +128,26 @@ impl Server {
     }
 
     fn open(&self) -> Result<Session> {
-        let mut session = Session::open(&self.endpoint, &self.login, &self.time())?;
+        let mut session = self.log_in()?;
         if let Some(id) = self.abandoned.take() {
             kill(&mut session, &[u64::from(id)])?;
         }
         Ok(session)
+    }
+
+    fn log_in(&self) -> Result<Session> {
+        let first = Session::open(&self.endpoint, &self.login, &self.time());
+        match (&first, &self.login.otherwise) {
+            (Err(error), Some(password)) if error.server_code() == Some(ACCESS_DENIED) => {
+                let login = Login {
+                    user: self.login.user.clone(),
+                    password: password.clone(),
+                    otherwise: None,
+                };
+                Session::open(&self.endpoint, &login, &self.time())
+            }
+            _ => first,
+        }
     }
 
     fn variables(&self, names: &[&str]) -> Result<Variables> {
