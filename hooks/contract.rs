@@ -2,14 +2,28 @@
 
 use std::process::ExitCode;
 
+use hookbox::config::Unfenced;
 use hookbox::error::{Error, Kind};
 use hookbox::run::Outcome;
+
+/// MHA logs it and goes on (MasterFailover.pm, MasterRotate.pm); any other status but 0 ends the
+/// failover or the online change. MHA takes statuses modulo 256.
+const PROCEED: u8 = 10;
 
 /// Who started this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Keepalived's notify scripts. It ignores the status; people and tests read it.
     Keepalived,
+    /// MHA, before it begins to watch. Here 10 is an error like any other (MasterMonitor.pm).
+    MhaStatus,
+    /// MHA, at the beginning of a failover, with what is configured for an old primary that may
+    /// still be in service.
+    MhaStop(Unfenced),
+    /// MHA, at the beginning of an online change. It undoes nothing, so `stop` does.
+    MhaOnlineStop,
+    /// MHA, towards the end of both. Going on is better than no primary, unless it would split.
+    MhaStart,
     /// A person, or a program that a person wrote.
     Person,
 }
@@ -18,19 +32,27 @@ pub enum Caller {
 pub fn status(caller: Caller, outcome: &Outcome) -> u8 {
     match (caller, outcome) {
         (_, Outcome::Done) => 0,
-        (Caller::Keepalived, _) => 1,
-        (Caller::Person, Outcome::Refused(error)) => refused(error),
+        (Caller::Keepalived | Caller::MhaStatus | Caller::MhaOnlineStop, _) => 1,
+        (Caller::MhaStop(Unfenced::Proceed), Outcome::Partial { .. }) => PROCEED,
+        (Caller::MhaStop(_), _) => 1,
+        (Caller::MhaStart, Outcome::RolledBack(_)) => 1,
+        (Caller::MhaStart, Outcome::Partial { .. }) => PROCEED,
+        (caller, Outcome::Refused(error)) => failure(caller, error),
         (Caller::Person, Outcome::RolledBack(_)) => 4,
         (Caller::Person, Outcome::Partial { .. }) => 5,
     }
 }
 
-/// The exit status for a failure before any run began.
+/// The exit status for a failure before any run began, or before anything was changed.
 pub fn failure(caller: Caller, error: &Error) -> u8 {
+    let is_wrong_input = matches!(error.kind(), Kind::Usage | Kind::Config);
     match caller {
-        Caller::Keepalived if matches!(error.kind(), Kind::Usage | Kind::Config) => 2,
+        Caller::Keepalived | Caller::Person if is_wrong_input => 2,
         Caller::Keepalived => 1,
-        Caller::Person => refused(error),
+        Caller::MhaStatus | Caller::MhaStop(_) | Caller::MhaOnlineStop => 1,
+        Caller::MhaStart if matches!(error.kind(), Kind::Usage | Kind::Refused) => 1,
+        Caller::MhaStart => PROCEED,
+        Caller::Person => 3,
     }
 }
 
@@ -39,36 +61,60 @@ pub fn exit(caller: Caller, outcome: &Outcome) -> ExitCode {
     ExitCode::from(status(caller, outcome))
 }
 
-fn refused(error: &Error) -> u8 {
-    match error.kind() {
-        Kind::Usage | Kind::Config => 2,
-        _ => 3,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const CALLERS: [Caller; 7] = [
+        Caller::Keepalived,
+        Caller::Person,
+        Caller::MhaStatus,
+        Caller::MhaStop(Unfenced::Abort),
+        Caller::MhaStop(Unfenced::Proceed),
+        Caller::MhaOnlineStop,
+        Caller::MhaStart,
+    ];
+
     #[test]
     fn every_outcome_has_its_status() {
         let error = |kind| Error::new(kind, "no");
+        let refused = |kind| Outcome::Refused(error(kind));
+        let partial = Outcome::Partial {
+            error: error(Kind::Timeout),
+            left: vec![],
+        };
         let outcomes = [
-            (Outcome::Done, [0, 0]),
-            (Outcome::Refused(error(Kind::Refused)), [1, 3]),
-            (Outcome::Refused(error(Kind::Config)), [1, 2]),
-            (Outcome::RolledBack(error(Kind::Timeout)), [1, 4]),
+            (Outcome::Done, [0, 0, 0, 0, 0, 0, 0]),
+            (refused(Kind::Usage), [1, 2, 1, 1, 1, 1, 1]),
+            (refused(Kind::Config), [1, 2, 1, 1, 1, 1, 10]),
+            (refused(Kind::Refused), [1, 3, 1, 1, 1, 1, 1]),
+            (refused(Kind::Unreachable), [1, 3, 1, 1, 1, 1, 10]),
             (
-                Outcome::Partial {
-                    error: error(Kind::Timeout),
-                    left: vec![],
-                },
-                [1, 5],
+                Outcome::RolledBack(error(Kind::Timeout)),
+                [1, 4, 1, 1, 1, 1, 1],
             ),
+            (partial, [1, 5, 1, 1, 10, 1, 10]),
         ];
         for (outcome, expected) in outcomes {
-            let got = [Caller::Keepalived, Caller::Person].map(|c| status(c, &outcome));
-            assert_eq!(got, expected, "{outcome:?}");
+            assert_eq!(
+                CALLERS.map(|c| status(c, &outcome)),
+                expected,
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_fails_before_a_run_has_its_status() {
+        let expected = [
+            (Kind::Usage, [2, 2, 1, 1, 1, 1, 1]),
+            (Kind::Config, [2, 2, 1, 1, 1, 1, 10]),
+            (Kind::Refused, [1, 3, 1, 1, 1, 1, 1]),
+            (Kind::Unreachable, [1, 3, 1, 1, 1, 1, 10]),
+        ];
+        for (kind, expected) in expected {
+            let error = Error::new(kind, "no");
+            assert_eq!(CALLERS.map(|c| failure(c, &error)), expected, "{kind:?}");
         }
     }
 }

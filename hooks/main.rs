@@ -1,11 +1,15 @@
 //! `hookbox`: every hook program of MySQL high availability in one file.
 
+mod argv;
 mod check_mysql;
 mod context;
+#[allow(dead_code, reason = "the hooks of MHA use the rest")]
 mod contract;
 mod fence;
 mod install;
 mod maintenance;
+#[allow(dead_code, reason = "the hooks of MHA use it")]
+mod mha_args;
 mod notify;
 mod status;
 mod vip;
@@ -24,6 +28,8 @@ pub struct Applet {
     pub about: &'static str,
     /// Whether an orchestrator calls it, so that `install` makes a file for it.
     pub hook: bool,
+    /// Whether its caller may pass options that mean nothing to it; they are ignored.
+    lenient: bool,
     command: fn() -> Command,
     main: fn(&str, &ArgMatches) -> ExitCode,
 }
@@ -34,6 +40,7 @@ pub const APPLETS: &[Applet] = &[
         name: "check_mysql",
         about: "may this server hold the VIP? (keepalived vrrp_script)",
         hook: true,
+        lenient: false,
         command: check_mysql::command,
         main: check_mysql::main,
     },
@@ -41,6 +48,7 @@ pub const APPLETS: &[Applet] = &[
         name: "notify_master",
         about: "make this server the primary, losing nothing it received",
         hook: true,
+        lenient: false,
         command: notify::master,
         main: notify::main,
     },
@@ -48,6 +56,7 @@ pub const APPLETS: &[Applet] = &[
         name: "notify_backup",
         about: "make this server a standby: no writes, no application sessions",
         hook: true,
+        lenient: false,
         command: notify::backup,
         main: notify::main,
     },
@@ -55,6 +64,7 @@ pub const APPLETS: &[Applet] = &[
         name: "notify_fault",
         about: "the same, when this host is found faulty",
         hook: true,
+        lenient: false,
         command: notify::fault,
         main: notify::main,
     },
@@ -62,6 +72,7 @@ pub const APPLETS: &[Applet] = &[
         name: "notify_stop",
         about: "the same within 800 ms, when keepalived stops",
         hook: true,
+        lenient: false,
         command: notify::stop,
         main: notify::main,
     },
@@ -69,6 +80,7 @@ pub const APPLETS: &[Applet] = &[
         name: "notify",
         about: "any of the four, by the words keepalived's generic notify gives",
         hook: true,
+        lenient: false,
         command: notify::any,
         main: notify::main,
     },
@@ -76,6 +88,7 @@ pub const APPLETS: &[Applet] = &[
         name: "status",
         about: "this server's role, replication, VIPs, and the last run",
         hook: false,
+        lenient: false,
         command: status::command,
         main: status::main,
     },
@@ -83,6 +96,7 @@ pub const APPLETS: &[Applet] = &[
         name: "vip",
         about: "add, delete, show or announce a virtual address on this host",
         hook: false,
+        lenient: false,
         command: vip::command,
         main: vip::main,
     },
@@ -90,6 +104,7 @@ pub const APPLETS: &[Applet] = &[
         name: "fence",
         about: "close writes here, waiting for a server that does not answer yet",
         hook: false,
+        lenient: false,
         command: fence::command,
         main: fence::main,
     },
@@ -97,6 +112,7 @@ pub const APPLETS: &[Applet] = &[
         name: "maintenance",
         about: "for a while the check passes and the notify scripts only log",
         hook: false,
+        lenient: false,
         command: maintenance::command,
         main: maintenance::main,
     },
@@ -104,6 +120,7 @@ pub const APPLETS: &[Applet] = &[
         name: "install",
         about: "make a file for every hook, where keepalived trusts it",
         hook: false,
+        lenient: false,
         command: install::command,
         main: install::main,
     },
@@ -142,14 +159,19 @@ fn find(name: &str) -> Option<&'static Applet> {
 }
 
 fn start(applet: &Applet, args: &[OsString]) -> ExitCode {
+    let hidden = argv::hide_passwords(args);
     hookbox::log::init(applet.name);
+    if let Err(error) = hidden {
+        log::warn!("`ps` goes on showing the password on the command line: {error}");
+    }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     let command = (applet.command)()
         .name(applet.name)
         .bin_name(format!("hookbox {}", applet.name))
         .about(applet.about)
         .version(env!("CARGO_PKG_VERSION"));
-    match command.try_get_matches_from(args) {
+    let tidied = applet.lenient.then(|| mha_args::tidy(&command, args));
+    match command.try_get_matches_from(tidied.as_deref().unwrap_or(args)) {
         Ok(matches) => (applet.main)(applet.name, &matches),
         Err(error) if error.use_stderr() => {
             let text = error.to_string();

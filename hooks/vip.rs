@@ -8,16 +8,12 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::{self, Host, Link, Vip};
+use hookbox::link::{self, Answer, Host, Link, Step, Vip};
 use hookbox::run::{Changed, Entry, Mark, Outcome, Run};
 use hookbox::time::Deadline;
-use serde_json::{Value, json};
 
 use crate::context::{self, Context, complain, say};
 use crate::contract::{self, Caller};
-
-/// The number of the form that `--json` prints. Fields may be added; a change of meaning counts up.
-const FORM: u32 = 1;
 
 const DEFAULT_LIMIT: &str = "5s";
 
@@ -207,7 +203,7 @@ fn read_vip(matches: &ArgMatches) -> Result<Option<Vip>> {
 /// What `--json` says in the end.
 #[derive(Default)]
 struct Report {
-    timeline: RefCell<Vec<Value>>,
+    timeline: RefCell<Vec<Step>>,
     changed: Cell<bool>,
     /// The addresses asked about that are on this host; None when that is not known.
     here: RefCell<Option<Vec<Vip>>>,
@@ -221,33 +217,15 @@ impl Report {
 
     fn see(&self, entry: &Entry) {
         if entry.mark != Mark::Started {
-            self.timeline.borrow_mut().push(json!({
-                "at_ms": entry.at.as_secs_f64() * 1000.0,
-                "mark": entry.mark,
-                "step": entry.step,
-                "note": entry.note,
-            }));
+            self.timeline.borrow_mut().push(Step::from(entry));
         }
     }
 
     fn print_json(&self, outcome: &Outcome) {
-        let error = outcome.error();
-        let left = match outcome {
-            Outcome::Partial { left, .. } => left.as_slice(),
-            _ => &[],
-        };
-        let texts = |vips: &Vec<Vip>| vips.iter().map(Vip::to_string).collect::<Vec<_>>();
-        let line = json!({
-            "v": FORM,
-            "hookbox": env!("CARGO_PKG_VERSION"),
-            "outcome": outcome.word(),
-            "changed": self.changed.get() && !matches!(outcome, Outcome::RolledBack(_)),
-            "vips": self.here.borrow().as_ref().map(texts),
-            "timeline": *self.timeline.borrow(),
-            "left": left,
-            "error": error.map(Error::chain),
-            "advice": error.and_then(Error::advice),
-        });
-        say(&line.to_string());
+        let here = self.here.borrow();
+        let timeline = self.timeline.take();
+        let answer = Answer::new(outcome, self.changed.get(), here.as_deref(), timeline);
+        // A struct of texts and numbers has a form as JSON.
+        say(&serde_json::to_string(&answer).unwrap_or_default());
     }
 }

@@ -312,6 +312,10 @@ pub struct Paths {
     pub state: PathBuf,
     /// One JSON object a line.
     pub journal: PathBuf,
+    /// What tells this configuration from others on the same host: its file's name without
+    /// `.toml`, and the instance. Not a key of the file.
+    #[serde(skip)]
+    pub name: String,
 }
 
 fn default_port() -> u16 {
@@ -427,6 +431,7 @@ impl Default for Paths {
             run: "/run/hookbox".into(),
             state: "/var/lib/hookbox".into(),
             journal: "/var/log/hookbox/journal.jsonl".into(),
+            name: "hookbox".to_owned(),
         }
     }
 }

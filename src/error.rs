@@ -3,11 +3,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The result of anything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What sort of failure it was. Exit codes and undo decisions hang on this, never on text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The command line is wrong; nothing was changed.
     Usage,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::config::{Mysql, Peer};
+use crate::config::{Mha, Mysql, Peer};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::option_file::ClientSection;
@@ -41,6 +41,8 @@ pub struct Login {
     pub user: String,
     /// Empty for accounts that the unix socket identifies.
     pub password: Password,
+    /// Tried when the server refuses the first.
+    pub otherwise: Option<Password>,
 }
 
 impl Login {
@@ -63,6 +65,7 @@ impl Login {
                 .or(user)
                 .unwrap_or_else(|| DEFAULT_USER.to_owned()),
             password: password.unwrap_or_default(),
+            otherwise: None,
         })
     }
 
@@ -84,7 +87,37 @@ impl Login {
                 .or(user)
                 .unwrap_or_else(|| local.user.clone()),
             password: password.unwrap_or_else(|| local.password.clone()),
+            otherwise: None,
         })
+    }
+
+    /// The account on the servers that MHA manages: what `[mha]` does not say is as MHA `passed`
+    /// it. `None` when neither says who, or by which password.
+    ///
+    /// # Errors
+    /// As [`Login::local`].
+    pub fn of_mha(mha: &Mha, passed: Option<&Login>) -> Result<Option<Login>> {
+        let source = Source {
+            defaults_file: mha.defaults_file.as_deref(),
+            password_file: mha.password_file.as_deref(),
+            password_env: mha.password_env.as_deref(),
+        };
+        let (user, password) = source.read()?;
+        let user = mha.user.clone().or(user);
+        let user = user.or_else(|| passed.map(|login| login.user.clone()));
+        let login = match (password, passed) {
+            (Some(password), _) => user.map(|user| Login {
+                user,
+                password,
+                otherwise: None,
+            }),
+            (None, Some(passed)) => user.map(|user| Login {
+                user,
+                ..passed.clone()
+            }),
+            (None, None) => None,
+        };
+        Ok(login)
     }
 }
 
@@ -191,6 +224,7 @@ mod tests {
         let login = Login {
             user: "u".to_owned(),
             password: Password::new("s3cret"),
+            otherwise: Some(Password::new("s3cret, too")),
         };
         assert!(!format!("{login:?} {:?}", Some(&login)).contains("s3cret"));
     }
@@ -295,6 +329,7 @@ mod tests {
         let local = Login {
             user: "u".to_owned(),
             password: Password::new("p"),
+            otherwise: None,
         };
         assert_eq!(Login::on_peer(&peer(""), &local).unwrap(), local);
         let login = Login::on_peer(&peer("user = 'v'"), &local).unwrap();
@@ -303,5 +338,29 @@ mod tests {
         let config = format!("password_file = '{}'", file.display());
         let login = Login::on_peer(&peer(&config), &local).unwrap();
         assert_eq!((login.user.as_str(), login.password.reveal()), ("u", "q"));
+    }
+
+    #[test]
+    fn what_the_configuration_says_of_mha_goes_before_what_mha_passes() {
+        let dir = Scratch::new();
+        let passed = Login {
+            user: "u".to_owned(),
+            password: Password::new("p"),
+            otherwise: Some(Password::new("raw")),
+        };
+        let of = |mha: &Mha, passed| Login::of_mha(mha, passed).unwrap();
+        assert_eq!(of(&Mha::default(), None), None);
+        assert_eq!(of(&Mha::default(), Some(&passed)), Some(passed.clone()));
+        let mut mha = Mha {
+            password_file: Some(private(&dir, "p", "q\n")),
+            ..Mha::default()
+        };
+        assert_eq!(of(&mha, None), None, "nobody says whose password it is");
+        let login = of(&mha, Some(&passed)).unwrap();
+        assert_eq!((login.user.as_str(), login.password.reveal()), ("u", "q"));
+        assert_eq!(login.otherwise, None);
+        mha.user = Some("v".to_owned());
+        let login = of(&mha, None).unwrap();
+        assert_eq!((login.user.as_str(), login.password.reveal()), ("v", "q"));
     }
 }

@@ -103,8 +103,17 @@ fn parse(source: &Source, instance: Option<&str>) -> Result<Config> {
             config.paths.state.push(name);
         }
     }
+    config.paths.name = name_of(source.path, instance);
     fill_from_option_files(&mut config, |key| find(&merged, key).is_some())?;
     Ok(config)
+}
+
+fn name_of(path: &Path, instance: Option<&str>) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match instance {
+        Some(instance) => format!("{stem}.{instance}"),
+        None => stem.into_owned(),
+    }
 }
 
 fn parse_toml<'a>(source: &Source<'a>) -> Result<Spanned<DeTable<'a>>> {

@@ -11,6 +11,8 @@ pub mod session;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 use crate::run::Changed;
 
@@ -61,10 +63,27 @@ pub trait Database {
 
     /// Ends these sessions; those that are gone already do not matter.
     fn end_sessions(&self, ids: &[u64]) -> Result<Changed>;
+
+    /// The transactions that sessions of applications have open, each by a name of its own.
+    fn transactions(&self, spare: &[String]) -> Result<Vec<String>>;
+
+    /// Whether the event scheduler runs.
+    fn runs_events(&self) -> Result<bool>;
+
+    /// Starts or stops the event scheduler.
+    fn set_events(&self, run: bool) -> Result<Changed>;
+
+    /// Whether an account, as `app@%`, is locked out of this server.
+    fn account_is_locked(&self, account: &str) -> Result<bool>;
+
+    /// Locks an account, as `app@%`, out of this server, or lets it in again; on this server
+    /// alone, not in its binary log. Sessions that are open stay.
+    fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed>;
 }
 
 /// Whether a server takes writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Writes {
     /// From anybody.
     Open,

@@ -1,10 +1,12 @@
 //! The [`Database`] that is a real server.
 
+mod accounts;
 mod replica;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use self::accounts::Account;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, AnswerRow, Session};
@@ -13,6 +15,9 @@ use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::secret::Login;
 use crate::time::{Deadline, Stopwatch};
+
+/// Login: no such account, or not by this password.
+const ACCESS_DENIED: u16 = 1045;
 
 /// KILL: there is no such session; it has gone already.
 const NO_SUCH_THREAD: u16 = 1094;
@@ -123,11 +128,26 @@ impl Server {
     }
 
     fn open(&self) -> Result<Session> {
-        let mut session = Session::open(&self.endpoint, &self.login, &self.time())?;
+        let mut session = self.log_in()?;
         if let Some(id) = self.abandoned.take() {
             kill(&mut session, &[u64::from(id)])?;
         }
         Ok(session)
+    }
+
+    fn log_in(&self) -> Result<Session> {
+        let first = Session::open(&self.endpoint, &self.login, &self.time());
+        match (&first, &self.login.otherwise) {
+            (Err(error), Some(password)) if error.server_code() == Some(ACCESS_DENIED) => {
+                let login = Login {
+                    user: self.login.user.clone(),
+                    password: password.clone(),
+                    otherwise: None,
+                };
+                Session::open(&self.endpoint, &login, &self.time())
+            }
+            _ => first,
+        }
     }
 
     fn variables(&self, names: &[&str]) -> Result<Variables> {
@@ -349,6 +369,48 @@ impl Database for Server {
         self.with_session(|session| kill(session, ids))
             .map_err(|e| e.during("end sessions"))?;
         Ok(Changed::Yes)
+    }
+
+    fn transactions(&self, spare: &[String]) -> Result<Vec<String>> {
+        let sessions = self.sessions(spare)?;
+        let answer = self.ask(
+            "SELECT trx_mysql_thread_id AS session, trx_id, trx_started \
+             FROM information_schema.INNODB_TRX",
+        )?;
+        let of_applications = answer
+            .rows()
+            .filter(|row| sessions.contains(&number(*row, "session")));
+        let word = |row: AnswerRow<'_>, name| row.get(name).unwrap_or_default().to_owned();
+        Ok(of_applications
+            .map(|row| ["session", "trx_id", "trx_started"].map(|name| word(row, name)))
+            .map(|words| words.join(" "))
+            .collect())
+    }
+
+    fn runs_events(&self) -> Result<bool> {
+        let variables = self.variables(&["event_scheduler"])?;
+        Ok(variables.get("event_scheduler") == Some("ON"))
+    }
+
+    fn set_events(&self, run: bool) -> Result<Changed> {
+        if self.runs_events()? == run {
+            return Ok(Changed::AlreadySo);
+        }
+        let word = if run { "ON" } else { "OFF" };
+        self.ask(&format!("SET GLOBAL event_scheduler = {word}"))?;
+        Ok(Changed::Yes)
+    }
+
+    fn account_is_locked(&self, account: &str) -> Result<bool> {
+        self.is_locked(&Account::read(account)?)
+    }
+
+    fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed> {
+        let account = Account::read(account)?;
+        match self.is_locked(&account)? == locked {
+            true => Ok(Changed::AlreadySo),
+            false => self.set_lock(&account, locked),
+        }
     }
 }
 

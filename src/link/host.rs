@@ -259,7 +259,7 @@ impl Interface {
     }
 }
 
-fn same_subnet(a: Ipv4Addr, b: Ipv4Addr, prefix: u8) -> bool {
+pub(super) fn same_subnet(a: Ipv4Addr, b: Ipv4Addr, prefix: u8) -> bool {
     let bits = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     u32::from(a) & bits == u32::from(b) & bits
 }

@@ -8,12 +8,17 @@ use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Entry};
 
 mod announce;
+mod answer;
 mod host;
 mod netlink;
+mod plain;
+mod ssh;
 
 pub use announce::repeat;
 pub(crate) use announce::{arp, packet_address};
+pub use answer::{Answer, Step};
 pub use host::Host;
+pub use ssh::Remote;
 
 /// Longest name of a network interface, and longest address label, in bytes: the kernel's
 /// `IFNAMSIZ` of 16 counts the NUL.
@@ -81,6 +86,13 @@ pub struct Vip {
     pub link: String,
     /// What old `ifconfig` shows as the interface's name. IPv4 only.
     pub label: Option<String>,
+}
+
+impl Vip {
+    /// Whether both are the same address on the same interface; labels do not matter.
+    pub fn is_same_as(&self, other: &Vip) -> bool {
+        (self.address, self.prefix, &self.link) == (other.address, other.prefix, &other.link)
+    }
 }
 
 impl FromStr for Vip {

@@ -58,7 +58,8 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
     Ok(())
 }
 
-fn end_sessions(run: &mut Run<'_>, db: &dyn Database, spare: &[String]) -> Result<()> {
+/// Ends the sessions of applications that there are now.
+pub(super) fn end_sessions(run: &mut Run<'_>, db: &dyn Database, spare: &[String]) -> Result<()> {
     let name = db.name();
     let deadline = run.deadline().at_most(SESSIONS_LIMIT);
     run.act(&format!("end application sessions on {name}"), || {

@@ -1,10 +1,11 @@
-//! A server that exists only in memory, and fails when it is told to.
+//! A server and a host's network that exist only in memory, and fail when they are told to.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::db::{Channel, Database, History, Position, Receiver, State, Thread, Writes};
 use crate::error::{Error, Kind, Result};
+use crate::link::{Link, Vip};
 use crate::run::Changed;
 
 /// Everything about a server that a procedure can see or change.
@@ -14,6 +15,8 @@ pub struct World {
     pub channel: Option<Channel>,
     pub sessions: Vec<u64>,
     pub history: Option<History>,
+    pub events: bool,
+    pub locked: Vec<String>,
 }
 
 impl World {
@@ -42,6 +45,8 @@ impl World {
             }),
             sessions: vec![],
             history: None,
+            events: false,
+            locked: vec![],
         }
     }
 
@@ -51,6 +56,8 @@ impl World {
             channel: None,
             sessions: vec![7, 8],
             history: None,
+            events: false,
+            locked: vec![],
         }
     }
 
@@ -209,5 +216,136 @@ impl Database for Fake {
             world.sessions.retain(|id| !ids.contains(id));
             Changed::Yes
         })
+    }
+
+    fn transactions(&self, _: &[String]) -> Result<Vec<String>> {
+        self.call(|_| vec![])
+    }
+
+    fn runs_events(&self) -> Result<bool> {
+        self.call(|world| world.events)
+    }
+
+    fn set_events(&self, run: bool) -> Result<Changed> {
+        self.call(|world| {
+            let was = std::mem::replace(&mut world.events, run);
+            changed_if(was != run)
+        })
+    }
+
+    fn account_is_locked(&self, account: &str) -> Result<bool> {
+        self.call(|world| world.locked.iter().any(|known| known == account))
+    }
+
+    fn set_account_lock(&self, account: &str, locked: bool) -> Result<Changed> {
+        self.call(|world| {
+            let was = world.locked.iter().any(|known| known == account);
+            world.locked.retain(|known| known != account);
+            if locked {
+                world.locked.push(account.to_owned());
+            }
+            changed_if(was != locked)
+        })
+    }
+}
+
+fn changed_if(changed: bool) -> Changed {
+    match changed {
+        true => Changed::Yes,
+        false => Changed::AlreadySo,
+    }
+}
+
+/// A host's network in memory.
+pub struct FakeLink {
+    pub vips: RefCell<Vec<Vip>>,
+    pub calls: Cell<usize>,
+    fail: Option<(usize, Failure)>,
+    broken: bool,
+}
+
+impl FakeLink {
+    pub fn without() -> FakeLink {
+        FakeLink {
+            vips: RefCell::new(vec![]),
+            calls: Cell::new(0),
+            fail: None,
+            broken: false,
+        }
+    }
+
+    pub fn with(vip: &Vip) -> FakeLink {
+        FakeLink {
+            vips: RefCell::new(vec![vip.clone()]),
+            ..FakeLink::without()
+        }
+    }
+
+    pub fn broken() -> FakeLink {
+        FakeLink {
+            broken: true,
+            ..FakeLink::without()
+        }
+    }
+
+    pub fn failing(self, call: usize, how: Failure) -> FakeLink {
+        FakeLink {
+            fail: Some((call, how)),
+            ..self
+        }
+    }
+
+    fn call<T>(&self, work: impl FnOnce(&mut Vec<Vip>) -> T) -> Result<T> {
+        let call = self.calls.replace(self.calls.get() + 1);
+        let lost = || Error::new(Kind::Unreachable, "the connection broke");
+        match self.fail {
+            _ if self.broken => Err(lost()),
+            Some((at, Failure::Before)) if at == call => Err(lost()),
+            Some((at, Failure::After)) if at == call => {
+                work(&mut self.vips.borrow_mut());
+                Err(lost())
+            }
+            _ => Ok(work(&mut self.vips.borrow_mut())),
+        }
+    }
+}
+
+impl Link for FakeLink {
+    fn name(&self) -> String {
+        "host".to_owned()
+    }
+
+    fn list(&self) -> Result<Vec<Vip>> {
+        self.call(|vips| vips.clone())
+    }
+
+    fn has(&self, vip: &Vip) -> Result<bool> {
+        self.call(|vips| vips.contains(vip))
+    }
+
+    fn ready(&self, _: &Vip) -> Result<()> {
+        self.call(|_| ())
+    }
+
+    fn add(&self, vip: &Vip) -> Result<Changed> {
+        self.call(|vips| {
+            let was = vips.contains(vip);
+            if !was {
+                vips.push(vip.clone());
+            }
+            changed_if(!was)
+        })
+    }
+
+    fn del(&self, vip: &Vip) -> Result<Changed> {
+        self.call(|vips| {
+            let was = vips.contains(vip);
+            vips.retain(|known| known != vip);
+            changed_if(was)
+        })
+    }
+
+    fn announce(&self, _: &Vip) -> Result<Changed> {
+        self.call(|_| Changed::Yes)
     }
 }

@@ -13,9 +13,11 @@ use crate::run::{Changed, Run};
 
 pub mod demote;
 mod drain;
+pub mod establish;
 mod fitness;
 pub mod peers;
 pub mod promote;
+pub mod release;
 
 #[cfg(test)]
 mod fake;

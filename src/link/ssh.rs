@@ -1,0 +1,265 @@
+//! Another host's addresses: by the hookbox that is there, or by plain `ip` and `arping`.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::answer::{Answer, FORM};
+use super::{Link, Vip, plain};
+use crate::config;
+use crate::error::{Error, Kind, Result};
+use crate::run::{Changed, Entry};
+use crate::ssh::{Place, Said, Shell, quote};
+use crate::time::Deadline;
+
+/// What the answer of a hookbox that has used up its limit needs to arrive.
+const WAY_BACK: Duration = Duration::from_millis(200);
+
+/// The exit status of `sh` for a program that is not there.
+const NOT_FOUND: i32 = 127;
+
+/// Another host. It is asked by the one connection that is begun when this is made.
+pub struct Remote {
+    shell: RefCell<Shell>,
+    /// Whether hookbox is installed there, once that is known.
+    has_hookbox: Cell<Option<bool>>,
+    timeline: RefCell<Vec<Entry>>,
+    /// What hookbox there has announced when it added it.
+    announced: RefCell<Option<Vip>>,
+}
+
+impl Remote {
+    /// Starts to log in, and returns at once. For `sockets` see [`Shell::open`].
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when OpenSSH's client cannot be started.
+    pub fn open(
+        place: &Place,
+        how: &config::Ssh,
+        sockets: Option<&Path>,
+        deadline: &Deadline,
+    ) -> Result<Remote> {
+        Shell::open(place, how, sockets, deadline).map(Remote::over)
+    }
+
+    /// The host that `shell` is on.
+    pub fn over(shell: Shell) -> Remote {
+        Remote {
+            shell: RefCell::new(shell),
+            has_hookbox: Cell::new(None),
+            timeline: RefCell::default(),
+            announced: RefCell::default(),
+        }
+    }
+
+    /// Waits until the login is over: as [`Shell::ready`].
+    ///
+    /// # Errors
+    /// As [`Shell::ready`].
+    pub fn log_in(&self) -> Result<()> {
+        self.shell.borrow_mut().ready()
+    }
+
+    /// The version of hookbox there; None where it is not installed.
+    ///
+    /// # Errors
+    /// When the host does not answer, or what is there is no hookbox.
+    pub fn hookbox_version(&self) -> Result<Option<String>> {
+        let Some(said) = self.hookbox(&["--version"])? else {
+            return Ok(None);
+        };
+        match said.output.trim().strip_prefix("hookbox ") {
+            Some(version) => Ok(Some(version.to_owned())),
+            None => Err(self.no_answer(&said)),
+        }
+    }
+
+    /// Runs a hookbox command there; None where it is not installed.
+    fn hookbox(&self, words: &[&str]) -> Result<Option<Said>> {
+        if self.has_hookbox.get() == Some(false) {
+            return Ok(None);
+        }
+        let mut shell = self.shell.borrow_mut();
+        let program = shell.config().hookbox.display().to_string();
+        let command = shell.command(&[&[program.as_str()], words].concat());
+        // Asked without `become`: sudo has no status of its own for a program that is missing.
+        let there = quote(&[&program]);
+        let said = shell.script(&format!(
+            "if [ -x {there} ]; then {command}; else (exit {NOT_FOUND}); fi"
+        ))?;
+        let is_there = said.status != NOT_FOUND || !said.output.is_empty();
+        self.has_hookbox.set(Some(is_there));
+        Ok(is_there.then_some(said))
+    }
+
+    /// Has hookbox there do something with addresses; None where it is not installed.
+    fn vip(&self, verb: &str, vip: Option<&Vip>, more: &[&str]) -> Result<Option<Answer>> {
+        self.timeline.take();
+        self.announced.take();
+        let left = self.shell.borrow().command_limit();
+        let limit = left.saturating_sub(WAY_BACK).max(left / 2);
+        let limit = format!("{}ms", limit.as_millis());
+        let mut words = vec!["vip", verb, "--json", "--limit", limit.as_str()];
+        words.extend(more);
+        let text = vip.map(Vip::to_string).unwrap_or_default();
+        words.extend(text.split_whitespace());
+        let Some(said) = self.hookbox(&words)? else {
+            return Ok(None);
+        };
+        let answer = self.read(&said)?;
+        if !more.contains(&"--dry-run") {
+            let entries = answer.timeline.iter().cloned().map(Entry::from);
+            self.timeline.replace(entries.collect());
+        }
+        match answer.error {
+            Some(error) => Err(self.far(answer.kind, error, answer.advice, &answer.left)),
+            None => Ok(Some(answer)),
+        }
+    }
+
+    /// The line is believed, not the exit status, which may be that of sudo.
+    fn read(&self, said: &Said) -> Result<Answer> {
+        let line = said.output.lines().rfind(|line| line.starts_with('{'));
+        let value: Option<Value> = line.and_then(|line| serde_json::from_str(line).ok());
+        let Some(value) = value else {
+            return Err(self.no_answer(said));
+        };
+        let form = value["v"].as_u64().unwrap_or_default();
+        let name = self.name();
+        if form > u64::from(FORM) {
+            let version = value["hookbox"].as_str().unwrap_or("unknown");
+            let what = format!("{name} has hookbox {version}, whose answers are too new for this");
+            return Err(
+                Error::new(Kind::Refused, what).advise("install the same hookbox on this host")
+            );
+        }
+        serde_json::from_value(value).map_err(|error| {
+            Error::new(Kind::Bug, format!("{name}: the answer of hookbox")).because(error)
+        })
+    }
+
+    /// A failure there, as one here.
+    fn far(
+        &self,
+        kind: Option<Kind>,
+        error: String,
+        advice: Option<String>,
+        left: &[String],
+    ) -> Error {
+        let name = self.name();
+        let kind = match kind {
+            // Its command line and its configuration are not ours.
+            Some(Kind::Usage | Kind::Config) | None => Kind::Refused,
+            Some(kind) => kind,
+        };
+        let mut what = format!("{name}: {error}");
+        if !left.is_empty() {
+            what.push_str(&format!("; stands there: {}", left.join(", ")));
+        }
+        let error = Error::new(kind, what);
+        match advice {
+            Some(advice) => error.advise(format!("on {name}: {advice}")),
+            None => error,
+        }
+    }
+
+    /// Something else than hookbox answered: most often `become`, which may not.
+    fn no_answer(&self, said: &Said) -> Error {
+        let name = self.name();
+        let shell = self.shell.borrow();
+        let program = shell.config().hookbox.display();
+        let error = said.errors.lines().chain(said.output.lines());
+        let reason = error.map(str::trim).rfind(|line| !line.is_empty());
+        let reason = reason.map_or(format!("exit status {}", said.status), str::to_owned);
+        let what = format!("{name}: hookbox did not answer");
+        match shell.config().become_root.as_str() {
+            "" => Error::new(Kind::Refused, what)
+                .because(reason)
+                .advise(format!("on {name}: {program} vip show")),
+            other => Error::new(Kind::Denied, what)
+                .because(reason)
+                .advise(format!(
+                    "on {name}, as that account: {other} {program} vip show"
+                )),
+        }
+    }
+
+    /// Does it by `there`, hookbox's own, or `plain`.
+    fn either<T>(
+        &self,
+        there: Option<Answer>,
+        with: impl FnOnce(Answer) -> T,
+        plain: impl FnOnce(&mut Shell) -> Result<T>,
+    ) -> Result<T> {
+        match there {
+            Some(answer) => Ok(with(answer)),
+            None => plain(&mut self.shell.borrow_mut()),
+        }
+    }
+}
+
+impl Link for Remote {
+    fn name(&self) -> String {
+        self.shell.borrow().name().to_owned()
+    }
+
+    fn timeline(&self) -> Vec<Entry> {
+        self.timeline.borrow().clone()
+    }
+
+    fn list(&self) -> Result<Vec<Vip>> {
+        let read = |answer: Answer| {
+            let texts = answer.vips.unwrap_or_default();
+            // Loopback addresses are none that could be virtual.
+            texts.iter().filter_map(|text| text.parse().ok()).collect()
+        };
+        self.either(self.vip("show", None, &[])?, read, plain::list)
+    }
+
+    fn has(&self, vip: &Vip) -> Result<bool> {
+        Ok(self.list()?.iter().any(|held| held.is_same_as(vip)))
+    }
+
+    fn ready(&self, vip: &Vip) -> Result<()> {
+        let answer = self.vip("add", Some(vip), &["--dry-run"])?;
+        self.either(answer, drop, |shell| plain::ready(shell, vip))
+    }
+
+    fn add(&self, vip: &Vip) -> Result<Changed> {
+        let read = |answer: Answer| {
+            self.announced.replace(Some(vip.clone()));
+            changed(&answer)
+        };
+        let answer = self.vip("add", Some(vip), &[])?;
+        self.either(answer, read, |shell| plain::add(shell, vip))
+    }
+
+    fn del(&self, vip: &Vip) -> Result<Changed> {
+        let answer = self.vip("del", Some(vip), &[])?;
+        let read = |answer: Answer| changed(&answer);
+        self.either(answer, read, |shell| plain::del(shell, vip))
+    }
+
+    /// Right after [`Link::add`] there is nothing to do: hookbox there announces what it adds.
+    fn announce(&self, vip: &Vip) -> Result<Changed> {
+        if self.announced.take().as_ref() == Some(vip) {
+            self.timeline.take();
+            return Ok(Changed::AlreadySo);
+        }
+        let answer = self.vip("announce", Some(vip), &[])?;
+        self.either(
+            answer,
+            |_| Changed::Yes,
+            |shell| plain::announce(shell, vip),
+        )
+    }
+}
+
+fn changed(answer: &Answer) -> Changed {
+    match answer.changed {
+        true => Changed::Yes,
+        false => Changed::AlreadySo,
+    }
+}

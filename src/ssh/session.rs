@@ -1,0 +1,132 @@
+//! One connection: a far `sh` that is given one command after the other on its standard input.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use super::client::Client;
+use crate::error::{Error, Kind, Result};
+use crate::time::Deadline;
+
+/// How long the last words of a client that has ended may take.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// What the shell is told first. An account that is not root may have neither directory in its
+/// path; messages are read by people who may not share its language.
+const FIRST: &str = "PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL";
+
+/// What a command said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its exit status, as the shell gives it.
+    pub status: i32,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub errors: String,
+}
+
+/// One connection.
+pub(super) struct Session {
+    client: Client,
+    /// No output contains it by chance, nor on purpose.
+    secret: String,
+    asked: u32,
+    login: Deadline,
+    /// How long the login may take in all.
+    pub limit: Duration,
+    /// For a connection that an earlier hook made, how long it may take to answer.
+    patience: Option<Deadline>,
+    is_logged_in: bool,
+}
+
+impl Session {
+    /// Starts to log in; the first command is on its way.
+    pub fn start(words: &[String], login: Deadline, patience: Option<Deadline>) -> Result<Session> {
+        let random = || RandomState::new().hash_one(0);
+        let mut session = Session {
+            client: Client::start(words)?,
+            secret: format!("{:016x}{:016x}", random(), random()),
+            asked: 0,
+            limit: login.left(),
+            login,
+            patience,
+            is_logged_in: false,
+        };
+        session.say(FIRST);
+        // A pipe takes it at once; what it does not take goes with the next wait.
+        session
+            .client
+            .attend(&session.login.at_most(Duration::ZERO))?;
+        Ok(session)
+    }
+
+    /// Whether it runs over a connection that an earlier hook made.
+    pub fn is_reused(&self) -> bool {
+        self.patience.is_some()
+    }
+
+    /// Waits until the shell answers; false when time is up.
+    pub fn log_in(&mut self) -> Result<bool> {
+        if !self.is_logged_in {
+            let until = self.patience.clone().unwrap_or(self.login.clone());
+            self.is_logged_in = self.hear(&until)?.is_some();
+        }
+        Ok(self.is_logged_in)
+    }
+
+    /// Runs a command; None when time is up.
+    pub fn ask(&mut self, script: &str, until: &Deadline) -> Result<Option<Said>> {
+        self.say(script);
+        self.hear(until)
+    }
+
+    /// What came on standard error and belongs to no answer.
+    pub fn heard_errors(&self) -> String {
+        String::from_utf8_lossy(&self.client.errors.bytes).into_owned()
+    }
+
+    fn say(&mut self, script: &str) {
+        self.asked += 1;
+        let mark = self.mark();
+        // With a standard input of its own, or the command would read those that follow.
+        self.client.send(&format!(
+            "{{ {script}\n}} < /dev/null; printf '\\n{mark} %d\\n' $?; printf '\\n{mark}\\n' >&2\n"
+        ));
+    }
+
+    fn mark(&self) -> String {
+        format!("{}-{}", self.secret, self.asked)
+    }
+
+    fn hear(&mut self, until: &Deadline) -> Result<Option<Said>> {
+        let mark = format!("\n{}", self.mark()).into_bytes();
+        loop {
+            let client = &mut self.client;
+            if client.output.has(&mark)
+                && client.errors.has(&mark)
+                && let Some((output, status)) = client.output.take_until(&mark)
+                && let Some((errors, _)) = client.errors.take_until(&mark)
+            {
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                return Ok(Some(Said {
+                    status: text(status).trim().parse().unwrap_or(-1),
+                    output: text(output),
+                    errors: text(errors),
+                }));
+            }
+            if client.output.ended || client.errors.ended {
+                return Err(self.ended(until));
+            }
+            if !client.attend(until)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The client has gone; its last words say why.
+    fn ended(&mut self, until: &Deadline) -> Error {
+        let until = until.at_most(LAST_WORDS);
+        while !self.client.errors.ended && self.client.attend(&until).unwrap_or(false) {}
+        Error::new(Kind::Unreachable, "the connection ended")
+    }
+}
