@@ -76,6 +76,12 @@ impl Cluster {
         }
         let servers = self.servers();
         for server in servers {
+            // Also of clients that went without a word: they would hold their locks.
+            for user in ["app", "mha", "hookbox"] {
+                server.sql(&format!("KILL HARD USER {user}@'10.77.0.%'"));
+            }
+        }
+        for server in servers {
             server.sql("STOP ALL SLAVES");
             server.sql("RESET SLAVE ALL");
         }

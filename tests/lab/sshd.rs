@@ -14,6 +14,7 @@ KbdInteractiveAuthentication no
 UsePAM no
 UseDNS no
 MaxStartups 100
+Subsystem sftp internal-sftp
 ";
 
 /// Key pairs that every host of this process shares: of the hosts, and of root.
