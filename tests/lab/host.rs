@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::wait_until;
+use super::{VIP, wait_until};
 
 /// One machine. Everything in it dies with this value, and with the process that holds it, however
 /// that ends: its first process waits on a pipe from here.
@@ -135,6 +135,11 @@ impl Host {
     /// Reads a file of the host; empty if it is not there.
     pub fn read(&self, inside: &str) -> String {
         fs::read_to_string(self.path(inside)).unwrap_or_default()
+    }
+
+    pub fn has_vip(&self) -> bool {
+        self.sh("ip -o addr show dev eth0")
+            .contains(&format!(" {VIP}/"))
     }
 
     /// Moves the calling thread, and it alone, into the host's network.

@@ -11,11 +11,14 @@
     reason = "a lab that breaks ends the test, and it measures time itself"
 )]
 
+mod cluster;
 mod host;
 mod keepalived;
+mod mha;
 mod pair;
 mod sampler;
 mod server;
+mod sshd;
 mod switch;
 mod writer;
 
@@ -23,8 +26,10 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use host::Host;
+pub use cluster::Cluster;
+pub use host::{Host, Process};
 pub use keepalived::Keepalived;
+pub use mha::{Ended, Mha, Running};
 pub use pair::{Node, Pair, Shape};
 pub use sampler::{Change, Sampler};
 pub use server::{Replication, Server, connect, rows};

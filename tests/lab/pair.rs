@@ -78,19 +78,15 @@ impl Pair {
 
 impl Node {
     fn new(name: &str, id: u32, shape: Shape, switch: &Switch, program: &[u8]) -> Node {
-        let address = format!("10.77.0.1{id}");
-        let host = Arc::new(Host::new(name));
-        switch.plug(&host, &address);
         let settings = match shape {
             Shape::PrimaryAndReplica => String::new(),
             Shape::Circle => format!(
                 "auto-increment-increment = 2\nauto-increment-offset = {id}\ngtid-domain-id = {id}"
             ),
         };
-        let mut server = Server::new(&host, &address, id, &settings);
+        let mut server = Server::on(switch, name, id, &settings, program);
         server.start();
-        host.write("/usr/sbin/hookbox", program, 0o755);
-        host.write("/etc/hookbox/password", "change-me\n", 0o600);
+        let host = server.host.clone();
         host.write("/etc/hookbox/hookbox.toml", example_for(id, shape), 0o644);
         let keepalived = Keepalived::new(&host, KEEPALIVED_CONF);
         Node {
@@ -101,9 +97,7 @@ impl Node {
     }
 
     pub fn has_vip(&self) -> bool {
-        self.host
-            .sh("ip -o addr show dev eth0")
-            .contains(&format!(" {VIP}/"))
+        self.host.has_vip()
     }
 
     /// Whether it has the VIP and its server takes writes.

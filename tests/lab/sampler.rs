@@ -10,7 +10,8 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use super::server::own_socket;
-use super::{Host, VIP};
+use super::writer::application;
+use super::{Host, Server, VIP};
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
@@ -57,7 +58,34 @@ impl Sampler {
                 .threads
                 .push(spawn(move || look_for_vip(&host, &seen, &stop)));
             sampler.threads.push(spawn(move || {
-                ask_server(&other_host, &other_seen, &other_stop)
+                ask_server(
+                    || Conn::new(own_socket(&other_host, SILENT)),
+                    &other_seen,
+                    &other_stop,
+                )
+            }));
+        }
+        sampler
+    }
+
+    /// Looks from `client` at the servers' own addresses, with the application's account: what it
+    /// sees is where an application could write that does not keep to the VIP.
+    pub fn application(client: &Arc<Host>, servers: &[&Server]) -> Sampler {
+        let mut sampler = Sampler {
+            hosts: Vec::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
+        for server in servers {
+            let seen = Arc::new(Seen::default());
+            seen.vip.lock().unwrap().push((Instant::now(), true));
+            let name = server.host.name.clone();
+            sampler.hosts.push((name, seen.clone()));
+            let opts = application(&server.address, SILENT);
+            let (client, stop) = (client.clone(), sampler.stop.clone());
+            sampler.threads.push(spawn(move || {
+                client.enter_network();
+                ask_server(|| Conn::new(opts.clone()), &seen, &stop);
             }));
         }
         sampler
@@ -180,11 +208,11 @@ fn is_local(fib_trie: &str, address: &str) -> bool {
             .any(|line| line.contains("host LOCAL"))
 }
 
-fn ask_server(host: &Host, seen: &Seen, stop: &AtomicBool) {
+fn ask_server(connect: impl Fn() -> mysql::Result<Conn>, seen: &Seen, stop: &AtomicBool) {
     let mut session: Option<Conn> = None;
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        let answer = ask(host, &mut session);
+        let answer = ask(&connect, &mut session);
         // A yes counts from the answer, a no and a silence from the question.
         let writable = answer.unwrap_or_else(|_| {
             session = None;
@@ -196,9 +224,12 @@ fn ask_server(host: &Host, seen: &Seen, stop: &AtomicBool) {
     }
 }
 
-fn ask(host: &Host, session: &mut Option<Conn>) -> mysql::Result<bool> {
+fn ask(
+    connect: impl Fn() -> mysql::Result<Conn>,
+    session: &mut Option<Conn>,
+) -> mysql::Result<bool> {
     if session.is_none() {
-        *session = Some(Conn::new(own_socket(host, SILENT))?);
+        *session = Some(connect()?);
     }
     let read_only: Option<bool> = session
         .as_mut()

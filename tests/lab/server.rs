@@ -9,7 +9,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder, Row};
 
 use super::host::Process;
-use super::{Host, wait_until};
+use super::{Host, Switch, wait_until};
 
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
 const DATA: &str = "/var/lib/mysql";
@@ -36,6 +36,16 @@ impl Server {
         let server = Server::empty(host, address, id, settings);
         unpack(host, fresh_data());
         server
+    }
+
+    /// The same in a host of its own on `switch`, that has the hookbox `program`.
+    pub fn on(switch: &Switch, name: &str, id: u32, settings: &str, program: &[u8]) -> Server {
+        let address = format!("10.77.0.1{id}");
+        let host = Arc::new(Host::new(name));
+        switch.plug(&host, &address);
+        host.write("/usr/sbin/hookbox", program, 0o755);
+        host.write("/etc/hookbox/password", "change-me\n", 0o600);
+        Server::new(&host, &address, id, settings)
     }
 
     fn empty(host: &Arc<Host>, address: &str, id: u32, settings: &str) -> Server {
@@ -99,6 +109,14 @@ impl Server {
             .as_ref()
             .expect("the server runs")
             .signal("CONT");
+    }
+
+    /// Starts or thaws it, whichever it needs.
+    pub fn revive(&mut self) {
+        match &self.process {
+            Some(process) => process.signal("CONT"),
+            None => self.start(),
+        }
     }
 
     /// A session as root on its own socket. No answer within 200 ms is an error.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
 
-use super::{Host, Server};
+use super::{Host, Server, VIP};
 
 /// How long a client waits for anything before it connects anew.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -25,6 +25,33 @@ pub struct Ack {
     pub server: u32,
 }
 
+/// What one connection does over and over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Load {
+    /// A row, and 2 ms of rest.
+    Rows,
+    /// A transaction with one row that stays open for so long, and 10 ms of rest.
+    Transactions(Duration),
+}
+
+/// How an application logs in; it waits for no answer longer than `limit`.
+pub fn application(address: &str, limit: Duration) -> Opts {
+    login(address, "app", "apppass", limit)
+}
+
+fn login(address: &str, user: &str, password: &str, limit: Duration) -> Opts {
+    OptsBuilder::new()
+        .ip_or_hostname(Some(address))
+        .prefer_socket(false)
+        .user(Some(user))
+        .pass(Some(password))
+        .db_name(Some("lab"))
+        .tcp_connect_timeout(Some(limit))
+        .read_timeout(Some(limit))
+        .write_timeout(Some(limit))
+        .into()
+}
+
 /// A few connections that insert one row after another.
 pub struct Writer {
     acks: Arc<Mutex<Vec<Ack>>>,
@@ -33,21 +60,21 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts writing from `client` to whoever has `address`.
+    /// Starts writing from `client` to whoever has `address`, a row every 2 ms or so each.
     pub fn start(client: &Arc<Host>, address: &str) -> Writer {
+        Writer::with(client, application(address, PATIENCE), Load::Rows)
+    }
+
+    /// Transactions through the VIP that stay open for so long each, as `user`.
+    pub fn transactions(client: &Arc<Host>, (user, password): (&str, &str), open: Duration) -> Writer {
+        let opts = login(VIP, user, password, PATIENCE);
+        Writer::with(client, opts, Load::Transactions(open))
+    }
+
+    fn with(client: &Arc<Host>, opts: Opts, load: Load) -> Writer {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let acks = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let opts: Opts = OptsBuilder::new()
-            .ip_or_hostname(Some(address))
-            .prefer_socket(false)
-            .user(Some("app"))
-            .pass(Some("apppass"))
-            .db_name(Some("lab"))
-            .tcp_connect_timeout(Some(PATIENCE))
-            .read_timeout(Some(PATIENCE))
-            .write_timeout(Some(PATIENCE))
-            .into();
         let one = || {
             let writer = NEXT.fetch_add(1, Ordering::Relaxed);
             let (client, opts, acks, stop) =
@@ -57,7 +84,7 @@ impl Writer {
                 let mut seq = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let keep = |ack| acks.lock().unwrap().push(ack);
-                    let _ = write_until_error(&opts, writer, &mut seq, &stop, keep);
+                    let _ = write_until_error(&opts, load, writer, &mut seq, &stop, keep);
                     sleep(Duration::from_millis(10));
                 }
             })
@@ -106,6 +133,7 @@ impl Drop for Writer {
 
 fn write_until_error(
     opts: &Opts,
+    load: Load,
     writer: u32,
     seq: &mut u64,
     stop: &AtomicBool,
@@ -115,16 +143,27 @@ fn write_until_error(
     let server = session.query_first("SELECT @@server_id")?.unwrap();
     while !stop.load(Ordering::Relaxed) {
         *seq += 1;
-        session.query_drop(format!(
-            "INSERT INTO t (w, seq, server) VALUES ({writer}, {seq}, {server})"
-        ))?;
+        let insert =
+            format!("INSERT INTO t (w, seq, server) VALUES ({writer}, {seq}, {server})");
+        match load {
+            Load::Rows => session.query_drop(insert)?,
+            Load::Transactions(open) => {
+                session.query_drop("START TRANSACTION")?;
+                session.query_drop(insert)?;
+                sleep(open);
+                session.query_drop("COMMIT")?;
+            }
+        }
         keep(Ack {
             writer,
             seq: *seq,
             at: Instant::now(),
             server,
         });
-        sleep(Duration::from_millis(2));
+        sleep(match load {
+            Load::Rows => Duration::from_millis(2),
+            Load::Transactions(_) => Duration::from_millis(10),
+        });
     }
     Ok(())
 }

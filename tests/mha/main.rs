@@ -1,0 +1,17 @@
+//! Stock MHA drives hookbox over real MariaDB servers and real ssh, with the example files, while an
+//! application writes through the virtual address.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test may look at the clock, tell what it saw, and break"
+)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod trial;
+
+mod check;
+mod failover;
+mod online;
