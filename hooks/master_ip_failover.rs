@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Command};
 use hookbox::config::{Unfenced, VipMissing};
 use hookbox::db::Database;
+use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Host, Link, Remote, Vip};
 use hookbox::procedure::establish::{Address, establish};
@@ -111,6 +112,9 @@ fn stop(site: &Site, connect: Duration) -> Result<Outcome> {
         false => Some(remote(context, &call.orig, connect)?),
     };
     let addresses = mha::addresses(host.as_ref(), vips.clone());
+    if host.is_some() {
+        site.warm_up_peers();
+    }
     let login = call.orig_login.clone();
     let db = login.map(|login| server(context, &call.orig, login));
     let began_before = site.has_begun();
@@ -119,8 +123,7 @@ fn stop(site: &Site, connect: Duration) -> Result<Outcome> {
         // Asked at once, heard later: the login by ssh and the old server take their time as well.
         let deadline = run.deadline().at_most(LAST_TRY);
         let asked = Asked::ask(&witnesses);
-        let alive = db.as_ref().filter(|_| gives_a_sign(run, site));
-        let alive = alive.map(|db| db as &dyn Database);
+        let alive = sign_of_life(run, site, db.as_ref()).map(|db| db as &dyn Database);
         let reached = host.as_ref().map_or(Ok(()), Remote::log_in);
         match reached {
             Ok(()) => {
@@ -157,19 +160,18 @@ fn or_proceed(run: &mut Run<'_>, site: &Site, result: Result<()>) -> Result<()> 
     result
 }
 
-/// Whether the old primary's server says anything.
-fn gives_a_sign(run: &Run<'_>, site: &Site) -> bool {
-    let (orig, login) = (&site.call.orig, site.call.orig_login.clone());
-    let Some(login) = login else {
-        run.note("no account for the old primary; give [mha] user to have its writes closed");
-        return false;
+/// What is left of the old primary's server, if it says anything.
+fn sign_of_life<'a>(run: &Run<'_>, site: &Site, db: Option<&'a Server>) -> Option<&'a Server> {
+    let Some((db, login)) = db.zip(site.call.orig_login.clone()) else {
+        run.note("its writes are not closed, only its addresses: [mha] names no account");
+        return None;
     };
-    let db = server(&site.context, orig, login).patient(SIGN_OF_LIFE);
-    match db.state() {
-        Ok(_) => true,
+    let probe = server(&site.context, &site.call.orig, login).patient(SIGN_OF_LIFE);
+    match probe.state() {
+        Ok(_) => Some(db),
         Err(error) => {
             run.note(format!("{} does not answer: {}", db.name(), error.chain()));
-            false
+            None
         }
     }
 }

@@ -10,7 +10,6 @@ use hookbox::procedure::demote::demote;
 use hookbox::procedure::establish::establish;
 use hookbox::procedure::release::{Release, release};
 use hookbox::run::{Outcome, Run};
-use hookbox::ssh::Shell;
 use hookbox::switch::{Before, Reason};
 
 use crate::contract::Caller;
@@ -52,8 +51,7 @@ fn stop(site: &Site) -> Result<Outcome> {
     let host = match vips.is_empty() {
         true => None,
         false => {
-            // `start` comes in another process, and will find the connection ready.
-            Shell::warm_up(&new.ssh, &context.config.ssh, &site.sockets());
+            site.warm_up(new);
             Some(remote(context, &call.orig, connect)?)
         }
     };

@@ -15,6 +15,7 @@ use hookbox::procedure::demote::Demotion;
 use hookbox::procedure::establish::Address;
 use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::secret::Login;
+use hookbox::ssh::{Place, Shell};
 use hookbox::switch::{Before, Lock, Reason, Record, Register, Side};
 use hookbox::time::Deadline;
 
@@ -140,6 +141,7 @@ impl Site {
         let Call { orig, new, .. } = &self.call;
         if let Some(open) = self.register.open()?
             && open.old.is(orig)
+            && (open.reason, &open.new) == (reason, new)
         {
             run.note(format!("goes on with the switch that began at {}", open.at));
             return Ok(());
@@ -196,9 +198,33 @@ impl Site {
         established.and(started).and(closed)
     }
 
-    /// Where connections are kept for the next hook.
-    pub fn sockets(&self) -> PathBuf {
-        sockets(&self.context.config)
+    /// Leaves a connection to `side` behind, which `start` in its own process will find ready.
+    pub fn warm_up(&self, side: &Side) {
+        let config = &self.context.config;
+        if self.context.mode == Mode::Real {
+            Shell::warm_up(&side.ssh, &config.ssh, &sockets(config));
+        }
+    }
+
+    /// The same to every peer, one of which MHA will choose.
+    pub fn warm_up_peers(&self) {
+        let config = &self.context.config;
+        let orig = &self.call.orig;
+        for peer in config.peer.iter().filter(|peer| peer.host != orig.address) {
+            let ssh = Place {
+                name: peer.host.clone(),
+                address: peer.host.clone(),
+                port: None,
+                ..orig.ssh.clone()
+            };
+            let side = Side {
+                name: peer.host.clone(),
+                address: peer.host.clone(),
+                port: peer.port,
+                ssh,
+            };
+            self.warm_up(&side.configured(config));
+        }
     }
 }
 
