@@ -31,6 +31,8 @@ pub struct Context {
     pub mode: Mode,
     /// The end of this invocation.
     pub deadline: Deadline,
+    /// As it was given on the command line.
+    config_file: Option<PathBuf>,
     instance: Option<String>,
     server: OnceCell<Server>,
     peers: OnceCell<Vec<Asked>>,
@@ -85,6 +87,7 @@ impl Context {
             applet: applet.to_owned(),
             mode: if dry { Mode::Dry } else { Mode::Real },
             deadline: Deadline::after(limit(&config)),
+            config_file: matches.get_one::<PathBuf>("config").cloned(),
             instance: matches.get_one::<String>("instance").cloned(),
             config,
             server: OnceCell::new(),
@@ -168,6 +171,18 @@ impl Context {
             .map(|server| server.patient(patience))
             .zip(seen)
             .collect()
+    }
+
+    /// What to type to run another applet with the same configuration.
+    pub fn command(&self, applet: &str) -> String {
+        let mut words = vec!["hookbox".to_owned(), applet.to_owned()];
+        if let Some(path) = &self.config_file {
+            words.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        if let Some(instance) = &self.instance {
+            words.extend(["--instance".to_owned(), instance.clone()]);
+        }
+        words.join(" ")
     }
 
     /// How a server is closed for writes.

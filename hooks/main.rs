@@ -3,12 +3,13 @@
 mod argv;
 mod check_mysql;
 mod context;
-#[allow(dead_code, reason = "the hooks of MHA use the rest")]
 mod contract;
 mod fence;
 mod install;
 mod maintenance;
-#[allow(dead_code, reason = "the hooks of MHA use it")]
+mod master_ip_failover;
+mod master_ip_online_change;
+mod mha;
 mod mha_args;
 mod notify;
 mod status;
@@ -83,6 +84,22 @@ pub const APPLETS: &[Applet] = &[
         lenient: false,
         command: notify::any,
         main: notify::main,
+    },
+    Applet {
+        name: "master_ip_failover",
+        about: "MHA: put a dead primary away, bring the new one into service",
+        hook: true,
+        lenient: true,
+        command: master_ip_failover::command,
+        main: master_ip_failover::main,
+    },
+    Applet {
+        name: "master_ip_online_change",
+        about: "MHA: hand a healthy primary's service over to another server",
+        hook: true,
+        lenient: true,
+        command: master_ip_online_change::command,
+        main: master_ip_online_change::main,
     },
     Applet {
         name: "status",

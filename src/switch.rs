@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{AccessFlags, eaccess};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Host, Paths};
@@ -172,6 +173,18 @@ impl Register {
         files::make_dir(&self.dir, DIR_MODE)
             .and_then(|()| files::replace(&self.file(), &text?, FILE_MODE))
             .map_err(|error| self.trouble("write", error))
+    }
+
+    /// Whether a switch could be written down, now that it is not needed yet. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Denied`] when it could not.
+    pub fn can_be_written(&self) -> Result<()> {
+        // The first of those that are there will get what is missing below it.
+        let there = self.dir.ancestors().find(|dir| dir.exists());
+        let dir = there.unwrap_or(&self.dir);
+        let mode = AccessFlags::W_OK | AccessFlags::X_OK;
+        eaccess(dir, mode).map_err(|errno| self.trouble("write", errno.into()))
     }
 
     /// The switch is finished: nothing is put away any more.

@@ -175,6 +175,14 @@ impl Server {
         another
     }
 
+    /// How many commits wait for the acknowledgement of a semi-sync replica: "Waiting for semi-sync
+    /// ACK from slave", or from replica.
+    fn commits_without_acknowledgement(&self) -> Result<usize> {
+        let sql = "SELECT ID FROM information_schema.PROCESSLIST \
+                   WHERE STATE LIKE 'Waiting for semi-sync ACK%'";
+        Ok(self.ask(sql)?.rows().count())
+    }
+
     /// Sends `sql`, which waits for writers; ends their sessions when they outstay `grace`.
     fn outlast_writers(&self, sql: &str, grace: Duration, spare: &[String]) -> Result<()> {
         let helper = self.another();
@@ -184,10 +192,14 @@ impl Server {
             session.send(sql)?;
             let mut patience = grace;
             let mut refused = None;
+            let mut waiting = 0;
             while !session.answers_within(patience)? {
                 if time.passed() {
                     let why = refused.map_or(String::new(), |e: Error| format!(": {}", e.chain()));
-                    let what = format!("running writes do not end{why}");
+                    let what = match waiting {
+                        0 => format!("running writes do not end{why}"),
+                        n => format!("{n} commits wait for a semi-sync replica{why}"),
+                    };
                     return Err(Error::new(Kind::Timeout, what));
                 }
                 let in_the_way = helper.sessions(spare).map(|mut ids| {
@@ -199,6 +211,7 @@ impl Server {
                     Err(error) if error.server_code().is_some() => refused = Some(error),
                     ended => drop(ended?),
                 }
+                waiting = helper.commits_without_acknowledgement()?;
                 patience = KILL_AGAIN;
             }
             session.answer().map(drop)

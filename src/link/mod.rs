@@ -167,6 +167,19 @@ fn bad(text: &str, what: &str) -> Error {
         .advise("write it like `10.0.0.100/24 dev eth0`")
 }
 
+impl Vip {
+    /// Whether `address` is in the same network, so that ARP or neighbour discovery finds it.
+    pub fn is_near(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
+            IpAddr::V6(address) => u128::from(address),
+        };
+        let mask = u128::MAX << (128 - u32::from(self.prefix));
+        self.address.is_ipv4() == address.is_ipv4()
+            && bits(self.address) & mask == bits(address) & mask
+    }
+}
+
 impl fmt::Display for Vip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} dev {}", self.address, self.prefix, self.link)?;
@@ -192,6 +205,19 @@ mod tests {
         }
         let spaced: Vip = "  fd00:0:0::0100/64   dev eth0 ".parse().unwrap();
         assert_eq!(spaced.to_string(), "fd00::100/64 dev eth0");
+    }
+
+    #[test]
+    fn an_address_is_near_when_it_is_in_the_same_network() {
+        let near = |own: &str, other: &str| {
+            let own: Vip = own.parse().unwrap();
+            own.is_near(other.parse().unwrap())
+        };
+        assert!(near("10.0.0.10/24 dev eth0", "10.0.0.100"));
+        assert!(!near("10.0.0.10/24 dev eth0", "10.0.1.10"));
+        assert!(!near("10.0.0.10/32 dev eth0", "10.0.0.11"));
+        assert!(near("fd00::1/64 dev eth0", "fd00::2"));
+        assert!(!near("fd00::1/64 dev eth0", "10.0.0.1"));
     }
 
     #[test]

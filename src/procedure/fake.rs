@@ -11,6 +11,7 @@ use crate::run::Changed;
 /// Everything about a server that a procedure can see or change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
+    pub id: u32,
     pub writes: Writes,
     pub channel: Option<Channel>,
     pub sessions: Vec<u64>,
@@ -27,6 +28,7 @@ impl World {
             offset,
         };
         World {
+            id: 2,
             writes: Writes::Closed,
             channel: Some(Channel {
                 name: String::new(),
@@ -52,6 +54,7 @@ impl World {
 
     pub fn primary() -> World {
         World {
+            id: 2,
             writes: Writes::Open,
             channel: None,
             sessions: vec![7, 8],
@@ -122,7 +125,7 @@ impl Database for Fake {
 
     fn state(&self) -> Result<State> {
         self.call(|world| State {
-            server_id: 2,
+            server_id: world.id,
             writes: world.writes,
             has_super_read_only: false,
         })
