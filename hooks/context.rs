@@ -2,17 +2,19 @@
 
 use std::cell::OnceCell;
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
-use hookbox::config::{self, Config};
+use hookbox::config::{self, Config, Peer};
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, PeerState};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::journal::Journal;
+use hookbox::link::Host;
 use hookbox::procedure::demote::Demotion;
 use hookbox::run::{Entry, Mark, Mode, Outcome, Run};
 use hookbox::secret::Login;
@@ -134,16 +136,39 @@ impl Context {
             .get_or_init(|| Server::new(endpoint, login, self.deadline.clone())))
     }
 
-    /// The peers, all asked at the same time for at most `[promote] peer_limit`.
+    /// The configured peers that are not this host's own server: the same file may be on all hosts.
+    pub fn others(&self) -> Vec<&Peer> {
+        let host = Host::open(&self.deadline);
+        let is_here = |address| match &host {
+            Ok(host) => host.holds(address).unwrap_or(false),
+            Err(_) => false,
+        };
+        let is_own = |peer: &Peer| {
+            let address = peer.host.parse::<IpAddr>();
+            peer.port == self.config.mysql.port && address.is_ok_and(is_here)
+        };
+        let peers = self.config.peer.iter();
+        peers.filter(|peer| !is_own(peer)).collect()
+    }
+
+    /// The other servers, all asked at the same time for at most `[promote] peer_limit`.
     ///
     /// # Errors
     /// [`Kind::Config`] when a password cannot be had.
     pub fn peers(&self) -> Result<&[Asked]> {
-        let local = Login::local(&self.config.mysql)?;
+        self.peers_as(&Login::local(&self.config.mysql)?)
+    }
+
+    /// The same by an account that is not the one on this host; [`Context::peers`] then gives
+    /// these answers too.
+    ///
+    /// # Errors
+    /// As [`Context::peers`].
+    pub fn peers_as(&self, usual: &Login) -> Result<&[Asked]> {
         let mut places = Vec::new();
-        for peer in &self.config.peer {
+        for peer in self.others() {
             let endpoint = Endpoint::Tcp(peer.host.clone(), peer.port);
-            places.push((endpoint, Login::on_peer(peer, &local)?));
+            places.push((endpoint, Login::on_peer(peer, usual)?));
         }
         Ok(self.peers.get_or_init(|| self.ask_peers(places)))
     }

@@ -257,7 +257,7 @@ fn peer_that_answers(site: &Site, vips: &[Vip]) -> Option<String> {
     let login = call.orig_login.as_ref()?;
     let first = vips.first()?;
     let there = ask_through(first, call.orig.port, login, &context.deadline).ok()?;
-    let peers = context.peers().ok()?;
+    let peers = context.peers_as(login).ok()?;
     let orig = format!("{}:{}", call.orig.address, call.orig.port);
     let others = peers.iter().filter(|(peer, _)| peer.name() != orig);
     others

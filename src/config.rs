@@ -27,7 +27,8 @@ pub struct Config {
     /// Addresses that follow the primary, as `10.0.0.100/24 dev eth0`. Keepalived moves them in
     /// its own setup; hookbox then announces them and looks who has them.
     pub vip: Vec<String>,
-    /// The other servers that may be primary.
+    /// The other servers that may be primary. This host's own is left out of them, so that one
+    /// file may be on all hosts.
     pub peer: Vec<Peer>,
     /// `check_mysql`.
     pub check: Check,

@@ -115,15 +115,15 @@ impl Cluster {
         ]
     }
 
-    /// Gives hookbox its example configuration everywhere, on the manager with `more` after it.
+    /// Gives hookbox its example configuration everywhere, on the manager with `more` in `[mha]`.
     pub fn configure(&self, more: &str) {
         let path = "/etc/hookbox/hookbox.toml";
         for server in self.servers() {
-            // The example is db1's; on another host db1 is the peer instead.
-            let toml = HOOKBOX_TOML.replace(&server.address, &self.db1.address);
-            server.host.write(path, toml, 0o644);
+            server.host.write(path, HOOKBOX_TOML, 0o644);
         }
-        let toml = format!("{HOOKBOX_TOML}\n{more}\n");
+        self.manager
+            .write("/etc/hookbox/mha.password", "change-me\n", 0o600);
+        let toml = HOOKBOX_TOML.replace("user = \"mha\"", &format!("user = \"mha\"\n{more}"));
         self.manager.write(path, toml, 0o644);
     }
 

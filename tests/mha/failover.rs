@@ -91,7 +91,7 @@ fn a_host_that_still_answers_for_the_vip_ends_the_failover() {
 #[test]
 fn a_host_that_still_answers_for_the_vip_is_replaced_where_that_is_configured() {
     trial!(trial);
-    trial.cluster().configure("[mha]\nunfenced = \"proceed\"");
+    trial.cluster().configure("unfenced = \"proceed\"");
     trial.write(APP, SHORT);
     let manager = trial.mha().manage();
     trial.fault(|cluster| drop(cluster.db1.host.sh(FILTER)));
