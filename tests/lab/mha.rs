@@ -4,6 +4,10 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hookbox::journal::Record;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::{Cluster, Host, wait_until};
 
 const APP1_CNF: &str = include_str!("../../examples/mha/app1.cnf");
@@ -11,6 +15,7 @@ const MEND_MHA: &str = include_str!("../../scripts/mend-mha");
 
 /// Its own log, where the example says.
 const LOG: &str = "/var/log/mha/app1.log";
+const JOURNAL: &str = "/var/log/hookbox/journal.jsonl";
 
 pub struct Mha {
     manager: Arc<Host>,
@@ -22,6 +27,8 @@ pub struct Running {
     child: Child,
     name: &'static str,
     started: Instant,
+    /// How long hookbox's journal was when it was started.
+    journal: usize,
 }
 
 /// How a program of MHA ended.
@@ -117,6 +124,37 @@ impl Mha {
         self.run("/usr/sbin/hookbox", applet, &words)
     }
 
+    /// A hook of an online change from db1 to db2, with the words that MHA gives it.
+    pub fn online_hook(&self, command: &str) -> Running {
+        let words = format!(
+            "--command={command} --orig_master_host=10.77.0.11 --orig_master_ip=10.77.0.11 \
+             --orig_master_port=3306 --orig_master_user=mha --new_master_host=10.77.0.12 \
+             --new_master_ip=10.77.0.12 --new_master_port=3306 --new_master_user=mha \
+             --orig_master_ssh_user=root --new_master_ssh_user=root --orig_master_is_new_slave \
+             --orig_master_password=change-me --new_master_password=change-me"
+        );
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.hook("master_ip_online_change", &words)
+    }
+
+    /// A hook of a failover from db1 to db2, with the words that MHA gives it.
+    pub fn failover_hook(&self, command: &str) -> Running {
+        let orig =
+            "--orig_master_host=10.77.0.11 --orig_master_ip=10.77.0.11 --orig_master_port=3306";
+        let words = match command {
+            "status" => format!("--command=status --ssh_user=root {orig}"),
+            "stop" => format!("{orig} --command=stop"),
+            "stopssh" => format!("{orig} --command=stopssh --ssh_user=root"),
+            _ => format!(
+                "--command=start --ssh_user=root {orig} --new_master_host=10.77.0.12 \
+                 --new_master_ip=10.77.0.12 --new_master_port=3306 --new_master_user=mha \
+                 --new_master_password=change-me"
+            ),
+        };
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.hook("master_ip_failover", &words)
+    }
+
     fn start(&self, program: &'static str, words: &[&str]) -> Running {
         let words = [&["--conf=/etc/mha/app1.cnf"], words].concat();
         self.run(program, program, &words)
@@ -126,6 +164,7 @@ impl Mha {
         let script = format!(
             "exec > /run/{name}.output 2>&1; echo $$ > /run/{name}.pid; exec setsid {program} \"$@\""
         );
+        let journal = self.manager.read(JOURNAL).len();
         let child = self
             .manager
             .command("sh")
@@ -138,6 +177,7 @@ impl Mha {
             child,
             name,
             started: Instant::now(),
+            journal,
         }
     }
 }
@@ -157,6 +197,30 @@ impl Running {
         // It is the first of its process group.
         let kill = format!("kill -KILL -- -$(cat /run/{}.pid) || true", self.name);
         self.manager.sh(&kill);
+    }
+
+    /// Sends a signal to this hook, and to nothing that it has started, as it begins the step with
+    /// this number, counted from 0; gives the step, or `None` if the hook ends before.
+    pub fn signal_at(&mut self, number: usize, signal: Signal) -> Option<String> {
+        let starter = self.child.id();
+        let children = format!("/proc/{starter}/task/{starter}/children");
+        loop {
+            let journal = self.manager.read(JOURNAL);
+            let begun = journal[self.journal..]
+                .lines()
+                .filter(|line| line.contains("\"mark\":\"started\""));
+            if let Some(line) = begun.skip(number).next() {
+                let pid = std::fs::read_to_string(&children).unwrap_or_default();
+                let pid = pid.trim().parse().ok()?;
+                kill(Pid::from_raw(pid), signal).ok()?;
+                let record: Record = serde_json::from_str(line).unwrap();
+                return record.step;
+            }
+            if !self.is_running() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// Waits for its end; the status is -1 when a signal ended it.

@@ -13,5 +13,6 @@ mod lab;
 mod trial;
 
 mod check;
+mod cut_short;
 mod failover;
 mod online;
