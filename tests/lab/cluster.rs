@@ -125,7 +125,9 @@ impl Cluster {
     pub fn guard(&self) -> [Process; 3] {
         self.servers().map(|server| {
             let script = "while :; do /usr/sbin/hookbox guard & sleep 1; done";
-            server.host.start("sh", &["-c", script], "/var/log/guard.log")
+            server
+                .host
+                .start("sh", &["-c", script], "/var/log/guard.log")
         })
     }
 

@@ -30,7 +30,11 @@ pub fn start(host: &Arc<Host>) {
     host.write("/etc/ssh/lab_host_key", &keys.host.0, 0o600);
     host.write("/root/.ssh/id_ed25519", &keys.root.0, 0o600);
     host.write("/root/.ssh/authorized_keys", &keys.root.1, 0o600);
-    host.write("/root/.ssh/known_hosts", format!("* {}", keys.host.1), 0o600);
+    host.write(
+        "/root/.ssh/known_hosts",
+        format!("* {}", keys.host.1),
+        0o600,
+    );
     let options = ["-D", "-e", "-f", "/etc/ssh/lab_sshd_config"];
     host.start("/usr/sbin/sshd", &options, "/var/log/sshd.log");
     wait_until("sshd listens", Duration::from_secs(10), || {
@@ -44,7 +48,9 @@ fn keys() -> &'static Keys {
         let host = Host::new("keys");
         let pair = |name: &str| {
             let file = format!("/tmp/{name}");
-            host.sh(&format!("ssh-keygen -q -t ed25519 -N '' -C {name} -f {file}"));
+            host.sh(&format!(
+                "ssh-keygen -q -t ed25519 -N '' -C {name} -f {file}"
+            ));
             (host.read(&file), host.read(&format!("{file}.pub")))
         };
         Keys {

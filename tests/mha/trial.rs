@@ -119,7 +119,11 @@ impl Trial {
         assert!(lost.is_empty(), "lost {lost:?}\n{}", self.story());
         for (whose, sampler) in [("the VIP", &self.sampler), ("writes", &self.application)] {
             let overlap = sampler.overlap();
-            assert!(overlap.is_zero(), "two had {whose} for {overlap:?}\n{}", self.story());
+            assert!(
+                overlap.is_zero(),
+                "two had {whose} for {overlap:?}\n{}",
+                self.story()
+            );
         }
         let outage = outage(&acks, since);
         println!(
@@ -168,7 +172,10 @@ impl Trial {
             for change in sampler.changes() {
                 let at = change.at.saturating_duration_since(self.began).as_millis();
                 let (vip, writable, host) = (change.vip, change.writable, change.host);
-                let _ = writeln!(story, "{at:>6} ms {who} {host}: vip {vip}, writable {writable}");
+                let _ = writeln!(
+                    story,
+                    "{at:>6} ms {who} {host}: vip {vip}, writable {writable}"
+                );
             }
         }
         story + &self.cluster().journal() + &self.mha().log()
