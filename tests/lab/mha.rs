@@ -118,14 +118,28 @@ impl Mha {
         self.manager.read(LOG)
     }
 
-    /// Runs a hook by hand, with words that MHA would give it.
-    pub fn hook(&self, applet: &'static str, words: &[&str]) -> Running {
-        let words = [&[applet], words].concat();
-        self.run("/usr/sbin/hookbox", applet, &words)
+    /// Runs an applet of hookbox by hand.
+    pub fn hook(&self, applet: &'static str, words: &[String]) -> Running {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.run(
+            "/usr/sbin/hookbox",
+            applet,
+            &[&[applet], &words[..]].concat(),
+        )
     }
 
-    /// A hook of an online change from db1 to db2, with the words that MHA gives it.
+    /// A hook of an online change from db1 to db2.
     pub fn online_hook(&self, command: &str) -> Running {
+        self.hook("master_ip_online_change", &Mha::online_words(command))
+    }
+
+    /// A hook of a failover from db1 to db2.
+    pub fn failover_hook(&self, command: &str) -> Running {
+        self.hook("master_ip_failover", &Mha::failover_words(command))
+    }
+
+    /// The words that MHA gives to a hook of an online change.
+    pub fn online_words(command: &str) -> Vec<String> {
         let words = format!(
             "--command={command} --orig_master_host=10.77.0.11 --orig_master_ip=10.77.0.11 \
              --orig_master_port=3306 --orig_master_user=mha --new_master_host=10.77.0.12 \
@@ -133,12 +147,11 @@ impl Mha {
              --orig_master_ssh_user=root --new_master_ssh_user=root --orig_master_is_new_slave \
              --orig_master_password=change-me --new_master_password=change-me"
         );
-        let words: Vec<&str> = words.split_whitespace().collect();
-        self.hook("master_ip_online_change", &words)
+        words.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// A hook of a failover from db1 to db2, with the words that MHA gives it.
-    pub fn failover_hook(&self, command: &str) -> Running {
+    /// The words that MHA gives to a hook of a failover.
+    pub fn failover_words(command: &str) -> Vec<String> {
         let orig =
             "--orig_master_host=10.77.0.11 --orig_master_ip=10.77.0.11 --orig_master_port=3306";
         let words = match command {
@@ -151,8 +164,7 @@ impl Mha {
                  --new_master_password=change-me"
             ),
         };
-        let words: Vec<&str> = words.split_whitespace().collect();
-        self.hook("master_ip_failover", &words)
+        words.split_whitespace().map(str::to_owned).collect()
     }
 
     fn start(&self, program: &'static str, words: &[&str]) -> Running {

@@ -15,4 +15,5 @@ mod trial;
 mod check;
 mod cut_short;
 mod failover;
+mod faults;
 mod online;
