@@ -39,6 +39,9 @@ pub struct Context {
 /// A peer and what it said of itself, or why it said nothing.
 pub type Asked = (Server, Result<PeerState>);
 
+/// A server that is not on this host, and the account there.
+pub type Place = (Endpoint, Login);
+
 /// The arguments that every applet takes.
 pub fn arguments() -> [Arg; 2] {
     [
@@ -136,31 +139,25 @@ impl Context {
     /// # Errors
     /// [`Kind::Config`] when a password cannot be had.
     pub fn peers(&self) -> Result<&[Asked]> {
-        let local = Login::local(&self.config.mysql)?;
-        let mut places = Vec::new();
-        for peer in &self.config.peer {
-            let endpoint = Endpoint::Tcp(peer.host.clone(), peer.port);
-            places.push((endpoint, Login::on_peer(peer, &local)?));
-        }
+        let places = self.places()?;
         Ok(self.peers.get_or_init(|| self.ask_peers(places)))
     }
 
-    fn ask_peers(&self, places: Vec<(Endpoint, Login)>) -> Vec<Asked> {
-        let promote = &self.config.promote;
-        let seen: Vec<Result<PeerState>> = std::thread::scope(|scope| {
-            let ask = |(endpoint, login): &(Endpoint, Login)| {
-                let (endpoint, login) = (endpoint.clone(), login.clone());
-                let limit = promote.peer_limit;
-                scope.spawn(move || see_peer(&Server::new(endpoint, login, Deadline::after(limit))))
-            };
-            let asked: Vec<_> = places.iter().map(ask).collect();
-            let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
-            let answer = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join();
-            asked
-                .into_iter()
-                .map(|thread| answer(thread).unwrap_or_else(lost))
-                .collect()
-        });
+    /// Where the peers are, and the accounts there.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when a password cannot be had.
+    pub fn places(&self) -> Result<Vec<Place>> {
+        let local = Login::local(&self.config.mysql)?;
+        let place = |peer: &config::Peer| {
+            let endpoint = Endpoint::Tcp(peer.host.clone(), peer.port);
+            Ok((endpoint, Login::on_peer(peer, &local)?))
+        };
+        self.config.peer.iter().map(place).collect()
+    }
+
+    fn ask_peers(&self, places: Vec<Place>) -> Vec<Asked> {
+        let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, || ());
         let patience = self.config.demote.limit;
         places
             .into_iter()
@@ -213,6 +210,29 @@ impl Context {
             self.instance.as_deref(),
         )
     }
+}
+
+/// Puts `question` to the servers at all `places` at the same time, each for at most `limit`;
+/// `meanwhile` goes on beside them.
+pub fn ask_all<T: Send, M>(
+    places: &[Place],
+    limit: Duration,
+    question: fn(&Server) -> Result<T>,
+    meanwhile: impl FnOnce() -> M,
+) -> (Vec<Result<T>>, M) {
+    std::thread::scope(|scope| {
+        let ask = |(endpoint, login): &Place| {
+            let (endpoint, login) = (endpoint.clone(), login.clone());
+            scope.spawn(move || question(&Server::new(endpoint, login, Deadline::after(limit))))
+        };
+        let asked: Vec<_> = places.iter().map(ask).collect();
+        let meanwhile = meanwhile();
+        let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
+        let answers = asked
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(lost));
+        (answers.collect(), meanwhile)
+    })
 }
 
 fn see_peer(peer: &Server) -> Result<PeerState> {

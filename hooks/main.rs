@@ -4,6 +4,7 @@ mod check_mysql;
 mod context;
 mod contract;
 mod fence;
+mod guard;
 mod install;
 mod maintenance;
 mod notify;
@@ -92,6 +93,13 @@ pub const APPLETS: &[Applet] = &[
         hook: false,
         command: fence::command,
         main: fence::main,
+    },
+    Applet {
+        name: "guard",
+        about: "close this server if it was replaced or is cut off (timer on every MHA host)",
+        hook: false,
+        command: guard::command,
+        main: guard::main,
     },
     Applet {
         name: "maintenance",

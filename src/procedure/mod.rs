@@ -18,6 +18,7 @@ mod fitness;
 pub mod peers;
 pub mod promote;
 pub mod release;
+pub mod withdraw;
 
 #[cfg(test)]
 mod fake;
