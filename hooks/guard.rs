@@ -164,20 +164,27 @@ fn give_up(
         run.note(&look.text);
         if !dry {
             meeting.announce(wished)?;
-            turn = Some(meeting.take_turn(&context.applet, run.deadline())?);
+            let patience = run.deadline().at_most(PERIOD);
+            match meeting.take_turn(&context.applet, &patience) {
+                Ok(mine) => turn = Some(mine),
+                // The address must go, whatever holds that run up.
+                Err(error) if error.kind() == Kind::Timeout => run.note(error.chain()),
+                Err(error) => return Err(error),
+            }
         }
-        if !look.sight.answers {
-            run.act("wait at the server's door to close it", || {
+        let at_the_door = match look.sight.answers {
+            true => Ok(()),
+            false => run.act("wait at the server's door to close it", || {
                 let because = format!("guard: {}", look.text);
                 fence::start(matches, &because, false).map(|()| Changed::Yes)
-            })?;
-        }
+            }),
+        };
         let db = look.sight.answers.then_some(&server as &dyn Database);
         let addresses = Addresses {
             link: &guard.host,
             vips: &look.held,
         };
-        withdraw(run, db, addresses, context.demotion())
+        withdraw(run, db, addresses, context.demotion()).and(at_the_door)
     });
     if let Some(turn) = turn {
         turn.end(&outcome);
