@@ -282,7 +282,11 @@ fn tell(
     let decided = !memory.passed && memory.failures >= config.check.fence_after;
     let fencing = decided && config.check.fence && check::calls_for_fencing(seen);
     if fencing || changed && seen.class != Class::Ok {
-        if let Err(error) = fence::start(matches, &line, !fencing) {
+        let because = match fencing {
+            true => format!("check_mysql said {line}"),
+            false => line,
+        };
+        if let Err(error) = fence::start(matches, &because, !fencing) {
             log::error!("{}", error.chain());
         }
     } else if changed {

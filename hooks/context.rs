@@ -43,6 +43,9 @@ pub struct Context {
 /// A peer and what it said of itself, or why it said nothing.
 pub type Asked = (Server, Result<PeerState>);
 
+/// A server that is not on this host, and the account there.
+pub type Place = (Endpoint, Login);
+
 /// The arguments that every applet takes.
 pub fn arguments() -> [Arg; 2] {
     [
@@ -165,30 +168,24 @@ impl Context {
     /// # Errors
     /// As [`Context::peers`].
     pub fn peers_as(&self, usual: &Login) -> Result<&[Asked]> {
-        let mut places = Vec::new();
-        for peer in self.others() {
-            let endpoint = Endpoint::Tcp(peer.host.clone(), peer.port);
-            places.push((endpoint, Login::on_peer(peer, usual)?));
-        }
+        let places = self.places(usual)?;
         Ok(self.peers.get_or_init(|| self.ask_peers(places)))
     }
 
-    fn ask_peers(&self, places: Vec<(Endpoint, Login)>) -> Vec<Asked> {
-        let promote = &self.config.promote;
-        let seen: Vec<Result<PeerState>> = std::thread::scope(|scope| {
-            let ask = |(endpoint, login): &(Endpoint, Login)| {
-                let (endpoint, login) = (endpoint.clone(), login.clone());
-                let limit = promote.peer_limit;
-                scope.spawn(move || see_peer(&Server::new(endpoint, login, Deadline::after(limit))))
-            };
-            let asked: Vec<_> = places.iter().map(ask).collect();
-            let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
-            let answer = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join();
-            asked
-                .into_iter()
-                .map(|thread| answer(thread).unwrap_or_else(lost))
-                .collect()
-        });
+    /// Where [`Context::others`] are, and the accounts there: `usual` where nothing else is said.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when a password cannot be had.
+    pub fn places(&self, usual: &Login) -> Result<Vec<Place>> {
+        let place = |peer: &Peer| {
+            let endpoint = Endpoint::Tcp(peer.host.clone(), peer.port);
+            Ok((endpoint, Login::on_peer(peer, usual)?))
+        };
+        self.others().into_iter().map(place).collect()
+    }
+
+    fn ask_peers(&self, places: Vec<Place>) -> Vec<Asked> {
+        let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, || ());
         let patience = self.config.demote.limit;
         places
             .into_iter()
@@ -253,6 +250,29 @@ impl Context {
             self.instance.as_deref(),
         )
     }
+}
+
+/// Puts `question` to the servers at all `places` at the same time, each for at most `limit`;
+/// `meanwhile` goes on beside them.
+pub fn ask_all<T: Send, M>(
+    places: &[Place],
+    limit: Duration,
+    question: fn(&Server) -> Result<T>,
+    meanwhile: impl FnOnce() -> M,
+) -> (Vec<Result<T>>, M) {
+    std::thread::scope(|scope| {
+        let ask = |(endpoint, login): &Place| {
+            let (endpoint, login) = (endpoint.clone(), login.clone());
+            scope.spawn(move || question(&Server::new(endpoint, login, Deadline::after(limit))))
+        };
+        let asked: Vec<_> = places.iter().map(ask).collect();
+        let meanwhile = meanwhile();
+        let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
+        let answers = asked
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(lost));
+        (answers.collect(), meanwhile)
+    })
 }
 
 fn see_peer(peer: &Server) -> Result<PeerState> {

@@ -129,18 +129,14 @@ fn may_pass(error: &Error) -> bool {
     matches!(check::classify(error), Class::Connections | Class::Down)
 }
 
-/// Starts `fence` for the same configuration as `matches`, detached from this process, because a
-/// check said `line`; with `note_only` it closes nothing and only writes that down.
+/// Starts `fence` for the same configuration as `matches`, detached from this process; with
+/// `note_only` it closes nothing and only writes down `because`.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub fn start(matches: &ArgMatches, line: &str, note_only: bool) -> Result<()> {
+pub fn start(matches: &ArgMatches, because: &str, note_only: bool) -> Result<()> {
     let mut fence = Process::new("/proc/self/exe");
-    let because = match note_only {
-        true => line.to_owned(),
-        false => format!("check_mysql said {line}"),
-    };
-    fence.arg0("hookbox").args(["fence", "--because", &because]);
+    fence.arg0("hookbox").args(["fence", "--because", because]);
     if note_only {
         fence.arg("--note-only");
     }

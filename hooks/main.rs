@@ -5,6 +5,7 @@ mod check_mysql;
 mod context;
 mod contract;
 mod fence;
+mod guard;
 mod install;
 mod maintenance;
 mod master_ip_failover;
@@ -133,6 +134,14 @@ pub const APPLETS: &[Applet] = &[
         lenient: false,
         command: fence::command,
         main: fence::main,
+    },
+    Applet {
+        name: "guard",
+        about: "close this server if it was replaced or is cut off (timer on every MHA host)",
+        hook: false,
+        lenient: false,
+        command: guard::command,
+        main: guard::main,
     },
     Applet {
         name: "maintenance",

@@ -8,6 +8,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod files;
+pub mod guard;
 pub mod journal;
 pub mod link;
 pub mod log;

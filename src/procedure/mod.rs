@@ -19,6 +19,7 @@ pub mod peers;
 pub mod promote;
 pub mod release;
 pub mod restore;
+pub mod withdraw;
 
 #[cfg(test)]
 mod fake;

@@ -1,0 +1,134 @@
+//! A primary that nobody can reach, and one that is merely lonely.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder};
+
+use crate::lab::wait_until;
+use crate::site;
+use crate::site::{GRACE, Node, ms};
+
+/// A session of an application.
+fn session(node: &Node) -> Conn {
+    let options = OptsBuilder::new()
+        .socket(node.host.path("/run/mysqld/mysqld.sock").to_str())
+        .user(Some("reader"))
+        .read_timeout(Some(ms(500)));
+    Conn::new(options).unwrap()
+}
+
+#[test]
+fn as_long_as_all_is_well_nothing_is_done_and_little_is_asked() {
+    site!(site);
+    site.start_guards();
+    sleep(ms(1500));
+    let count = |name| site.db.each_ref().map(|node| node.status(name));
+    let (before, aborted) = (count("Connections"), count("Aborted_connects"));
+    let questions = count("Questions");
+    sleep(ms(4000));
+    let (after, asked) = (count("Connections"), count("Questions"));
+    let grown = |n: usize| (after[n] - before[n], asked[n] - questions[n]);
+    println!(
+        "in 4 s: connections and questions {:?}",
+        [0, 1, 2].map(grown)
+    );
+    // The guard of db1 asks all three once, those of the replicas each its own; and three of ours.
+    assert!(after[0] - before[0] <= 5 + 3, "{:?}", grown(0));
+    assert!(after[1] - before[1] <= 2 * 5 + 3, "{:?}", grown(1));
+    assert!(after[2] - before[2] <= 2 * 5 + 3, "{:?}", grown(2));
+    assert_eq!(count("Aborted_connects"), aborted);
+    for node in &site.db {
+        assert_eq!(node.told(), "", "{}", node.host.name);
+    }
+    site.db[0].assert_serves();
+}
+
+#[test]
+fn a_primary_that_is_cut_off_closes_its_writes_and_gives_its_address_up() {
+    for carrier in [true, false] {
+        site!(site);
+        let db1 = &site.db[0];
+        db1.server.sql("CREATE OR REPLACE USER reader@localhost");
+        site.wait_until_replicated();
+        site.start_guards();
+        sleep(ms(1200));
+        let mut reader = session(db1);
+        reader.query_drop("SELECT 1").unwrap();
+        let cut = Instant::now();
+        match carrier {
+            true => site.switch.block(&db1.host),
+            false => site.switch.unplug(&db1.host),
+        }
+        sleep(GRACE - ms(100));
+        db1.assert_serves();
+        let took = db1.wait_until_given_up(cut, GRACE + ms(2000));
+        println!("{took:?} from the cut, carrier {carrier}, until it had given up");
+        assert!(
+            reader.query_drop("SELECT 1").is_err(),
+            "its session goes on"
+        );
+        let told = db1.told();
+        assert!(told.contains("nobody answers"), "{told}");
+        sleep(ms(1500));
+        let runs = db1.runs();
+        sleep(ms(1500));
+        assert_eq!(db1.runs(), runs, "the journal grows: {}", db1.told());
+        // It stays closed in company: who is primary is for MHA and people to say.
+        site.switch.heal(&db1.host);
+        sleep(ms(1500));
+        assert!(db1.has_given_up());
+        assert_eq!(site.db[1].told() + &site.db[2].told(), "");
+    }
+}
+
+#[test]
+fn a_cut_shorter_than_the_grace_period_does_no_harm_also_when_it_comes_again() {
+    site!(site);
+    let db1 = &site.db[0];
+    site.start_guards();
+    for _ in 0..2 {
+        site.switch.block(&db1.host);
+        sleep(ms(2500));
+        site.switch.heal(&db1.host);
+        sleep(ms(1800));
+    }
+    db1.assert_serves();
+    let told = db1.told();
+    assert!(told.contains("nobody answers"), "it says so: {told}");
+    assert!(told.contains("nothing is wrong"), "it says so: {told}");
+    assert!(!told.contains("close writes"), "{told}");
+}
+
+#[test]
+fn dead_or_frozen_replicas_do_not_make_a_primary_alone() {
+    site!(site);
+    // A gateway that does not answer: the hosts of the dead replicas do.
+    site.db[0].configure("'10.77.0.99'");
+    site.db[0].start_guard();
+    site.db[1].server.kill();
+    site.db[2].server.freeze();
+    sleep(GRACE + ms(2500));
+    site.db[0].assert_serves();
+    assert_eq!(site.db[0].told(), "");
+    site.db[2].server.thaw();
+    wait_until("db3 answers", Duration::from_secs(5), || {
+        site.db[2].server.connect().is_ok()
+    });
+}
+
+#[test]
+fn looks_far_apart_are_no_proof_and_the_third_one_is() {
+    site!(site);
+    let db1 = &site.db[0];
+    site.switch.block(&db1.host);
+    for _ in 0..2 {
+        assert_eq!(db1.guard(&[]).0, 0);
+        db1.assert_serves();
+        sleep(GRACE + ms(500));
+    }
+    let (status, said, _) = db1.guard(&[]);
+    assert_eq!(status, 0, "{said}");
+    assert!(db1.has_given_up(), "{said}");
+}
