@@ -106,7 +106,7 @@ fn an_unresolvable_host_is_named() {
         "--new_master_host=nowhere.invalid",
         "--new_master_ip=nowhere.invalid",
     ];
-    let name = "nowhere.invalid: Could not resolve";
+    let name = "Could not resolve hostname nowhere.invalid";
     let name_or = "look up nowhere.invalid";
     assert_says(&failover(&trial, "status", &orig), 1, soon, name);
     assert_says(&online(&trial, "stop", &orig), 1, soon, name_or);
