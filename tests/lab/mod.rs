@@ -16,6 +16,7 @@ mod keepalived;
 mod pair;
 mod sampler;
 mod server;
+mod sshd;
 mod switch;
 mod writer;
 
@@ -28,6 +29,7 @@ pub use keepalived::Keepalived;
 pub use pair::{Node, Pair, Shape};
 pub use sampler::{Change, Sampler};
 pub use server::{Replication, Server, connect, rows};
+pub use sshd::{Sshd, as_root_of};
 pub use switch::{GATEWAY, Switch};
 pub use writer::{Ack, Writer, lost, outage};
 
@@ -58,6 +60,7 @@ pub fn missing() -> Option<String> {
         "mariadbd",
         "mariadb-install-db",
         "keepalived",
+        "sshd",
     ]
     .into_iter()
     .find(|program| !is_installed(program))
