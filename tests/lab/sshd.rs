@@ -91,11 +91,9 @@ impl Sshd {
     /// Lets root of `client` log in here, where it finds this host at `address`: with
     /// `/root/.ssh/id_ed25519` and `/root/.ssh/known_hosts` there, as ssh looks for them.
     pub fn admit(&self, client: &Host, address: &str) {
-        let key = client.sh(
-            "mkdir -p -m 700 /root/.ssh; cd /root/.ssh
+        let key = client.sh("mkdir -p -m 700 /root/.ssh; cd /root/.ssh
              [ -e id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -C lab -f id_ed25519
-             cat id_ed25519.pub",
-        );
+             cat id_ed25519.pub");
         let mut admitted = self.host.read("/etc/ssh/authorized_keys");
         admitted.push_str(&key);
         self.host.write("/etc/ssh/authorized_keys", admitted, 0o644);
