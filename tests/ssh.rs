@@ -17,12 +17,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hookbox::config;
-use hookbox::error::{Error, Kind, Result};
+use hookbox::error::{Error, Kind};
 use hookbox::link::{Link, Remote, Vip};
 use hookbox::run::{Changed, Mark};
 use hookbox::ssh::{Place, Shell};
 use hookbox::time::Deadline;
-use lab::{Host, Sshd, Switch, as_root_of, wait_until};
+use lab::{Host, Process, Sshd, Switch, as_root_of, wait_until};
 use scratch::Scratch;
 
 const DB1: &str = "10.77.0.11";
@@ -428,6 +428,23 @@ fn what_a_command_says_is_told_apart_from_everything_else() {
     site.nothing_is_left();
 }
 
+/// A listener on port 2222 that accepts and says nothing: key exchange never begins.
+fn mute_listener(site: &Site) -> Process {
+    site.db1.write(
+        "/usr/local/bin/mute",
+        "#!/usr/bin/perl
+         use IO::Socket::INET;
+         my $l = IO::Socket::INET->new(LocalPort => 2222, Listen => 5, ReuseAddr => 1) or die;
+         my @all; while (my $c = $l->accept) { push @all, $c }",
+        0o755,
+    );
+    let mute = site.db1.start("/usr/local/bin/mute", &[], "/dev/null");
+    wait_until("it listens", Duration::from_secs(5), || {
+        !site.db1.sh("ss -Hltn 'sport = :2222'").is_empty()
+    });
+    mute
+}
+
 /// Every way in which a login fails, with what is said about it.
 #[test]
 fn a_login_that_cannot_be_ends_in_time_with_one_clear_line() {
@@ -531,19 +548,7 @@ fn a_login_that_cannot_be_ends_in_time_with_one_clear_line() {
         limit,
     );
 
-    // A listener that accepts and says nothing: key exchange never begins.
-    site.db1.write(
-        "/usr/local/bin/mute",
-        "#!/usr/bin/perl
-         use IO::Socket::INET;
-         my $l = IO::Socket::INET->new(LocalPort => 2222, Listen => 5, ReuseAddr => 1) or die;
-         my @all; while (my $c = $l->accept) { push @all, $c }",
-        0o755,
-    );
-    let mute = site.db1.start("/usr/local/bin/mute", &[], "/dev/null");
-    wait_until("it listens", Duration::from_secs(5), || {
-        !site.db1.sh("ss -Hltn 'sport = :2222'").is_empty()
-    });
+    let mute = mute_listener(&site);
     let hung = Place {
         port: Some(2222),
         ..db1.clone()
@@ -680,7 +685,7 @@ fn an_interrupted_caller_takes_its_client_along() {
             }
             let asked = Rc::new(Cell::new(0));
             let count = asked.clone();
-            deadline.watched_by(Rc::new(move || -> Result<()> {
+            deadline.watched_by(Rc::new(move || {
                 count.set(count.get() + 1);
                 match count.get() < 4 {
                     true => Ok(()),
@@ -696,6 +701,59 @@ fn an_interrupted_caller_takes_its_client_along() {
             deadline.renew(Duration::from_secs(20));
         }
     });
+}
+
+#[test]
+fn a_killed_caller_leaves_no_client_for_long() {
+    if let Ok(options) = std::env::var("CALLER_OPTIONS") {
+        let how = config::Ssh {
+            options: options.lines().map(str::to_owned).collect(),
+            connect: Duration::from_secs(2),
+            ..config::Ssh::default()
+        };
+        let port = std::env::var("CALLER_PORT").unwrap().parse().unwrap();
+        let place = Place {
+            port: Some(port),
+            ..root_at(DB1)
+        };
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let mut shell = Shell::open(&place, &how, None, &deadline).unwrap();
+        if port == 22 {
+            shell.ready().unwrap();
+        }
+        println!("CALLER has begun");
+        sleep(Duration::from_secs(60));
+    }
+    let Some(site) = Site::new() else {
+        return;
+    };
+    let mute = mute_listener(&site);
+    for port in ["22", "2222"] {
+        let mut caller = std::process::Command::new("nsenter")
+            .arg(format!("--target={}", site.manager.pid()))
+            .arg("--net")
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "--nocapture",
+                "a_killed_caller_leaves_no_client_for_long",
+            ])
+            .env("CALLER_OPTIONS", as_root_of(&site.manager).join("\n"))
+            .env("CALLER_PORT", port)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = std::io::BufReader::new(caller.stdout.take().unwrap());
+        let mut lines = std::io::BufRead::lines(said).map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("CALLER has begun")));
+        assert_eq!(site.clients().len(), 1);
+        caller.kill().unwrap();
+        caller.wait().unwrap();
+        wait_until("its client ends", Duration::from_secs(4), || {
+            site.clients().is_empty()
+        });
+    }
+    mute.signal("KILL");
 }
 
 /// Logs in, reusing what there is, runs a command, and says how long the login took.

@@ -24,7 +24,7 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use host::Host;
+pub use host::{Host, Process};
 pub use keepalived::Keepalived;
 pub use pair::{Node, Pair, Shape};
 pub use sampler::{Change, Sampler};
