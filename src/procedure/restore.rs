@@ -43,7 +43,8 @@ pub fn restore<'a>(
     let name = how.old.name();
     let mut own = None;
     run.check(&format!("{name} answers"), || {
-        own = Some(Answered::of(how.old)?);
+        let answered = Answered::of(how.old);
+        own = Some(answered.map_err(|e| e.advise("start it, or make another server the primary"))?);
         Ok(())
     })?;
     let Some(own) = own else {
