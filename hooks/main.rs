@@ -14,6 +14,7 @@ mod mha;
 mod mha_args;
 mod notify;
 mod status;
+mod undo;
 mod vip;
 
 use std::ffi::OsString;
@@ -101,6 +102,14 @@ pub const APPLETS: &[Applet] = &[
         lenient: true,
         command: master_ip_online_change::command,
         main: master_ip_online_change::main,
+    },
+    Applet {
+        name: "undo",
+        about: "MHA: put back what a switch that was given up has put away",
+        hook: false,
+        lenient: false,
+        command: undo::command,
+        main: undo::main,
     },
     Applet {
         name: "status",

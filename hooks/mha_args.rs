@@ -92,15 +92,19 @@ const OPTIONS: [(&str, &str, &str); 21] = [
         "the same as an address, which wins",
     ),
     ("orig_master_ssh_port", "PORT", "ssh's port, if not 22"),
-    ("new_master_host", "NAME", "the new primary, and so on"),
-    ("new_master_ip", "ADDRESS", ""),
-    ("new_master_port", "PORT", ""),
-    ("new_master_user", "USER", ""),
-    ("new_master_password", "PASSWORD", ""),
-    ("new_master_ssh_user", "USER", ""),
-    ("new_master_ssh_host", "NAME", ""),
-    ("new_master_ssh_ip", "ADDRESS", ""),
-    ("new_master_ssh_port", "PORT", ""),
+    (
+        "new_master_host",
+        "NAME",
+        "the new primary, by its name in MHA's configuration",
+    ),
+    ("new_master_ip", "ADDRESS", "as for the old one"),
+    ("new_master_port", "PORT", "as for the old one"),
+    ("new_master_user", "USER", "as for the old one"),
+    ("new_master_password", "PASSWORD", "as for the old one"),
+    ("new_master_ssh_user", "USER", "as for the old one"),
+    ("new_master_ssh_host", "NAME", "as for the old one"),
+    ("new_master_ssh_ip", "ADDRESS", "as for the old one"),
+    ("new_master_ssh_port", "PORT", "as for the old one"),
     (
         "ssh_user",
         "USER",
@@ -246,7 +250,7 @@ impl Call {
 
 fn missing(option: &str) -> Error {
     Error::new(Kind::Usage, format!("--{option} is missing"))
-        .advise("see --help; MHA itself passes it")
+        .advise("hookbox master_ip_failover --help; MHA itself passes it")
 }
 
 /// The values that were given; an empty one counts as none.

@@ -1,9 +1,12 @@
 //! `status`: this server's role, its replication, the VIPs here, and what was last done to it.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use hookbox::config::{Config, Mha, Mysql};
+use hookbox::db::server::Server;
 use hookbox::db::{Channel, Database, Receiver, State, Writes};
 use hookbox::error::Result;
 use hookbox::journal::{self, Event};
@@ -11,11 +14,13 @@ use hookbox::link::{Host, Link, Vip};
 use hookbox::maintenance;
 use hookbox::memory::Memory;
 use hookbox::run::Mark;
+use hookbox::switch::Register;
 use hookbox::turn::{Meeting, Wish};
 use serde::Serialize;
 
 use crate::context::{self, Context, complain, say};
 use crate::contract::{self, Caller};
+use crate::undo;
 
 /// Asking a healthy server takes milliseconds; one that takes longer than this is told as such.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -23,7 +28,9 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Everything that is known here. The names are those of `--json`.
 #[derive(Debug, Default, Serialize)]
 struct Status {
-    server: String,
+    open_switch: Option<Switch>,
+    switch_error: Option<String>,
+    server: Option<String>,
     version: Option<String>,
     role: &'static str,
     writes: Option<&'static str>,
@@ -34,6 +41,15 @@ struct Status {
     last_check: Option<Check>,
     maintenance_until: Option<String>,
     last_run: Option<LastRun>,
+}
+
+#[derive(Debug, Serialize)]
+struct Switch {
+    reason: &'static str,
+    since: String,
+    old: String,
+    new: Option<String>,
+    undo: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,7 +99,8 @@ pub fn command() -> Command {
         )
         .after_help(
             "    hookbox status\n    hookbox status --json | jq .role\n\
-             Exit status: 0 the server answered, 2 wrong arguments or configuration, 3 it did not.",
+             Exit status: 0 the server answered, or there is none on MHA's manager; 2 wrong \
+             arguments or configuration; 3 it did not answer, or a switch is still open.",
         )
 }
 
@@ -95,7 +112,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
                 true => say(&serde_json::to_string(&status).unwrap_or_default()),
                 false => say(&status.text()),
             }
-            ExitCode::from(if status.error.is_some() { 3 } else { 0 })
+            ExitCode::from(if status.is_well() { 0 } else { 3 })
         }
         Err(error) => {
             complain(&error);
@@ -107,11 +124,13 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
 fn look(name: &str, matches: &ArgMatches) -> Result<Status> {
     let context = Context::new(name, matches, |_| LIMIT)?;
     let config = &context.config;
-    let server = context.server()?;
+    let is_manager = is_manager(&context);
     let mut status = Status {
-        server: server.name(),
-        role: "unknown",
-        vips: addresses(&context),
+        role: if is_manager { "manager" } else { "unknown" },
+        vips: match is_manager {
+            true => Vec::new(),
+            false => addresses(&context),
+        },
         orchestrator_wants: wanted(&context),
         last_check: Memory::recall(&config.paths.run).map(|memory| Check {
             age_ms: memory.age().as_millis() as u64,
@@ -123,6 +142,41 @@ fn look(name: &str, matches: &ArgMatches) -> Result<Status> {
         last_run: last_run(&context),
         ..Status::default()
     };
+    match open_switch(&context) {
+        Ok(open) => status.open_switch = open,
+        Err(error) => status.switch_error = Some(error.chain()),
+    }
+    if !is_manager {
+        ask(context.server()?, &mut status);
+    }
+    Ok(status)
+}
+
+/// MHA's manager has no server, and its configuration may be that of all hosts: then it is a
+/// manager because none of the servers in it is here.
+fn is_manager(context: &Context) -> bool {
+    let Config {
+        mysql, mha, peer, ..
+    } = &context.config;
+    let is_told_apart = peer.iter().all(|peer| peer.host.parse::<IpAddr>().is_ok());
+    let is_elsewhere = !peer.is_empty() && is_told_apart && context.others().len() == peer.len();
+    let is_nobodys = mysql.host.is_none() && !mysql.socket.exists();
+    is_nobodys && *mha != Mha::default() && (is_elsewhere || *mysql == Mysql::default())
+}
+
+fn open_switch(context: &Context) -> Result<Option<Switch>> {
+    let record = Register::of(&context.config.paths).open()?;
+    Ok(record.map(|record| Switch {
+        reason: undo::reason(record.reason),
+        since: record.at,
+        old: record.old.name,
+        new: record.new.map(|new| new.name),
+        undo: context.command("undo"),
+    }))
+}
+
+fn ask(server: &Server, status: &mut Status) {
+    status.server = Some(server.name());
     let facts = || Ok((server.version()?, server.state()?, server.channels()?));
     let facts: Result<_> = facts();
     match facts {
@@ -138,7 +192,6 @@ fn look(name: &str, matches: &ArgMatches) -> Result<Status> {
         }
         Err(error) => status.error = Some(error.chain()),
     }
-    Ok(status)
 }
 
 fn role(state: &State, channels: &[Channel]) -> &'static str {
@@ -208,14 +261,24 @@ fn last_run(context: &Context) -> Option<LastRun> {
 }
 
 impl Status {
+    fn is_well(&self) -> bool {
+        self.error.is_none() && self.open_switch.is_none() && self.switch_error.is_none()
+    }
+
     fn text(&self) -> String {
         let mut lines = Vec::new();
+        if let Some(open) = &self.open_switch {
+            lines.push(open.text());
+        }
+        if let Some(error) = &self.switch_error {
+            lines.push(format!("SWITCH unknown: {error}"));
+        }
         let version = self.version.as_deref().unwrap_or("version unknown");
         let writes = self.writes.unwrap_or("unknown");
-        lines.push(format!(
-            "{} at {}: {version}, writes {writes}",
-            self.role, self.server
-        ));
+        lines.push(match &self.server {
+            Some(server) => format!("{} at {server}: {version}, writes {writes}", self.role),
+            None => format!("{}: no server here", self.role),
+        });
         if let Some(error) = &self.error {
             lines.push(format!("  does not answer: {error}"));
         }
@@ -256,6 +319,23 @@ impl Status {
             }
         }
         lines.join("\n")
+    }
+}
+
+impl Switch {
+    fn text(&self) -> String {
+        let Switch {
+            reason,
+            old,
+            since,
+            undo,
+            ..
+        } = self;
+        let new = self.new.as_deref().unwrap_or("another server");
+        format!(
+            "SWITCH OPEN: {reason} from {old} to {new}, begun at {since} and not finished; \
+             if MHA has given up: {undo}"
+        )
     }
 }
 

@@ -42,7 +42,7 @@ fn alone_it_lists_its_applets_and_vouches_for_nothing() {
     let output = hookbox(&[]);
     assert_eq!(output.status.code(), Some(2));
     let names = applets();
-    for name in ["check_mysql", "notify_master", "vip", "status", "install"] {
+    for name in ["check_mysql", "notify_master", "master_ip_failover", "undo"] {
         assert!(names.contains(&name.to_owned()), "{names:?}");
         assert!(text(&output.stdout).contains(name));
     }
@@ -82,7 +82,7 @@ fn every_applet_has_help_with_an_example() {
             let line = line.trim_start();
             line.starts_with(&format!("hookbox {name}"))
                 || line.starts_with(&format!("# hookbox {name}"))
-                || line.contains(&format!("\"/usr/sbin/hookbox {name}\""))
+                || line.contains(&format!("/usr/sbin/hookbox {name}"))
         });
         assert!(example, "{name}:\n{help}");
     }
@@ -90,7 +90,9 @@ fn every_applet_has_help_with_an_example() {
 
 #[test]
 fn wrong_arguments_are_one_line_and_status_2() {
-    for name in applets() {
+    // MHA's hooks ignore what they do not know: `tests/mha_args.rs`.
+    let strict = |name: &String| !name.starts_with("master_ip_");
+    for name in applets().into_iter().filter(strict) {
         let output = hookbox(&[&name, "--no-such-option"]);
         assert_eq!(output.status.code(), Some(2), "{name}");
         let stderr = text(&output.stderr);
@@ -111,6 +113,7 @@ fn a_configuration_that_is_not_there_fails_every_applet_that_needs_one() {
         "notify_stop",
         "status",
         "fence",
+        "undo",
     ] {
         let output = hookbox(&[name]);
         assert_eq!(output.status.code(), Some(2), "{name}");

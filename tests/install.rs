@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use scratch::Scratch;
 
-const HOOKS: [&str; 6] = [
+const HOOKS: [&str; 8] = [
     "check_mysql",
+    "master_ip_failover",
+    "master_ip_online_change",
     "notify",
     "notify_backup",
     "notify_fault",
