@@ -4,6 +4,10 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hookbox::journal::Record;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::{Cluster, Host, wait_until};
 
 const APP1_CNF: &str = include_str!("../../examples/mha/app1.cnf");
@@ -11,6 +15,7 @@ const MEND_MHA: &str = include_str!("../../scripts/mend-mha");
 
 /// Its own log, where the example says.
 const LOG: &str = "/var/log/mha/app1.log";
+const JOURNAL: &str = "/var/log/hookbox/journal.jsonl";
 
 pub struct Mha {
     manager: Arc<Host>,
@@ -22,6 +27,8 @@ pub struct Running {
     child: Child,
     name: &'static str,
     started: Instant,
+    /// How long hookbox's journal was when it was started.
+    journal: usize,
 }
 
 /// How a program of MHA ended.
@@ -111,10 +118,53 @@ impl Mha {
         self.manager.read(LOG)
     }
 
-    /// Runs a hook by hand, with words that MHA would give it.
-    pub fn hook(&self, applet: &'static str, words: &[&str]) -> Running {
-        let words = [&[applet], words].concat();
-        self.run("/usr/sbin/hookbox", applet, &words)
+    /// Runs an applet of hookbox by hand.
+    pub fn hook(&self, applet: &'static str, words: &[String]) -> Running {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.run(
+            "/usr/sbin/hookbox",
+            applet,
+            &[&[applet], &words[..]].concat(),
+        )
+    }
+
+    /// A hook of an online change from db1 to db2.
+    pub fn online_hook(&self, command: &str) -> Running {
+        self.hook("master_ip_online_change", &Mha::online_words(command))
+    }
+
+    /// A hook of a failover from db1 to db2.
+    pub fn failover_hook(&self, command: &str) -> Running {
+        self.hook("master_ip_failover", &Mha::failover_words(command))
+    }
+
+    /// The words that MHA gives to a hook of an online change.
+    pub fn online_words(command: &str) -> Vec<String> {
+        let words = format!(
+            "--command={command} --orig_master_host=10.77.0.11 --orig_master_ip=10.77.0.11 \
+             --orig_master_port=3306 --orig_master_user=mha --new_master_host=10.77.0.12 \
+             --new_master_ip=10.77.0.12 --new_master_port=3306 --new_master_user=mha \
+             --orig_master_ssh_user=root --new_master_ssh_user=root --orig_master_is_new_slave \
+             --orig_master_password=change-me --new_master_password=change-me"
+        );
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The words that MHA gives to a hook of a failover.
+    pub fn failover_words(command: &str) -> Vec<String> {
+        let orig =
+            "--orig_master_host=10.77.0.11 --orig_master_ip=10.77.0.11 --orig_master_port=3306";
+        let words = match command {
+            "status" => format!("--command=status --ssh_user=root {orig}"),
+            "stop" => format!("{orig} --command=stop"),
+            "stopssh" => format!("{orig} --command=stopssh --ssh_user=root"),
+            _ => format!(
+                "--command=start --ssh_user=root {orig} --new_master_host=10.77.0.12 \
+                 --new_master_ip=10.77.0.12 --new_master_port=3306 --new_master_user=mha \
+                 --new_master_password=change-me"
+            ),
+        };
+        words.split_whitespace().map(str::to_owned).collect()
     }
 
     fn start(&self, program: &'static str, words: &[&str]) -> Running {
@@ -126,6 +176,7 @@ impl Mha {
         let script = format!(
             "exec > /run/{name}.output 2>&1; echo $$ > /run/{name}.pid; exec setsid {program} \"$@\""
         );
+        let journal = self.manager.read(JOURNAL).len();
         let child = self
             .manager
             .command("sh")
@@ -138,6 +189,7 @@ impl Mha {
             child,
             name,
             started: Instant::now(),
+            journal,
         }
     }
 }
@@ -157,6 +209,30 @@ impl Running {
         // It is the first of its process group.
         let kill = format!("kill -KILL -- -$(cat /run/{}.pid) || true", self.name);
         self.manager.sh(&kill);
+    }
+
+    /// Sends a signal to this hook, and to nothing that it has started, as it begins the step with
+    /// this number, counted from 0; gives the step, or `None` if the hook ends before.
+    pub fn signal_at(&mut self, number: usize, signal: Signal) -> Option<String> {
+        let starter = self.child.id();
+        let children = format!("/proc/{starter}/task/{starter}/children");
+        loop {
+            let journal = self.manager.read(JOURNAL);
+            let mut begun = journal[self.journal..]
+                .lines()
+                .filter(|line| line.contains("\"mark\":\"started\""));
+            if let Some(line) = begun.nth(number) {
+                let pid = std::fs::read_to_string(&children).unwrap_or_default();
+                let pid = pid.trim().parse().ok()?;
+                kill(Pid::from_raw(pid), signal).ok()?;
+                let record: Record = serde_json::from_str(line).unwrap();
+                return record.step;
+            }
+            if !self.is_running() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// Waits for its end; the status is -1 when a signal ended it.

@@ -66,7 +66,11 @@ impl Writer {
     }
 
     /// Transactions through the VIP that stay open for so long each, as `user`.
-    pub fn transactions(client: &Arc<Host>, (user, password): (&str, &str), open: Duration) -> Writer {
+    pub fn transactions(
+        client: &Arc<Host>,
+        (user, password): (&str, &str),
+        open: Duration,
+    ) -> Writer {
         let opts = login(VIP, user, password, PATIENCE);
         Writer::with(client, opts, Load::Transactions(open))
     }
@@ -143,8 +147,7 @@ fn write_until_error(
     let server = session.query_first("SELECT @@server_id")?.unwrap();
     while !stop.load(Ordering::Relaxed) {
         *seq += 1;
-        let insert =
-            format!("INSERT INTO t (w, seq, server) VALUES ({writer}, {seq}, {server})");
+        let insert = format!("INSERT INTO t (w, seq, server) VALUES ({writer}, {seq}, {server})");
         match load {
             Load::Rows => session.query_drop(insert)?,
             Load::Transactions(open) => {

@@ -16,11 +16,18 @@ fn a_healthy_cluster_passes() {
 fn a_missing_vip_is_warned_about_or_fails_as_configured() {
     trial!(trial);
     let cluster = trial.cluster();
-    cluster.db1.host.sh(&format!("ip addr del {VIP}/24 dev eth0"));
+    cluster
+        .db1
+        .host
+        .sh(&format!("ip addr del {VIP}/24 dev eth0"));
     let ended = trial.mha().check_repl();
     assert_ended(&ended, 0, &[VIP, "MySQL Replication Health is OK."]);
     cluster.configure("vip_missing = \"fail\"");
     let ended = trial.mha().check_repl();
     let failed = "Failed to get master_ip_failover_script status with return code 1:0";
-    assert_ended(&ended, 1, &[VIP, failed, "MySQL Replication Health is NOT OK!"]);
+    assert_ended(
+        &ended,
+        1,
+        &[VIP, failed, "MySQL Replication Health is NOT OK!"],
+    );
 }

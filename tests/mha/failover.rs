@@ -28,7 +28,7 @@ fn a_server_that_is_killed_is_replaced_and_closed_when_it_comes_back() {
     trial!(trial);
     trial.guard();
     let failed = fail_over(&mut trial, "stopssh", |cluster| cluster.db1.kill());
-    trial.assert_alone(2);
+    assert!(trial.is_alone(2), "{}", trial.story());
     trial.fault(|cluster| cluster.db1.start());
     trial.wait_until_closed(1);
     assert!(trial.end("kill -9", 2, failed) < GENEROUS);

@@ -13,5 +13,7 @@ mod lab;
 mod trial;
 
 mod check;
+mod cut_short;
 mod failover;
+mod faults;
 mod online;

@@ -114,12 +114,16 @@ impl Trial {
     pub fn end(mut self, what: &str, number: u32, since: Instant) -> Duration {
         self.wait_until_served_by(number, Instant::now());
         let acks = self.end_writing();
-        self.assert_alone(number);
+        assert!(self.is_alone(number), "not alone\n{}", self.story());
         let lost = lost(&acks, self.db(number));
         assert!(lost.is_empty(), "lost {lost:?}\n{}", self.story());
         for (whose, sampler) in [("the VIP", &self.sampler), ("writes", &self.application)] {
             let overlap = sampler.overlap();
-            assert!(overlap.is_zero(), "two had {whose} for {overlap:?}\n{}", self.story());
+            assert!(
+                overlap.is_zero(),
+                "two had {whose} for {overlap:?}\n{}",
+                self.story()
+            );
         }
         let outage = outage(&acks, since);
         println!(
@@ -135,22 +139,15 @@ impl Trial {
         self.writers.drain(..).flat_map(Writer::stop).collect()
     }
 
-    /// Asserts that of the servers that answer only the one with this number has the VIP and takes
-    /// writes.
-    pub fn assert_alone(&self, number: u32) {
-        for server in self.cluster().servers() {
-            if server.connect().is_err() {
-                continue;
-            }
-            let (vip, writable) = (server.host.has_vip(), server.is_writable());
+    /// Whether of the servers that answer the one with this number, and no other, has the VIP and
+    /// takes writes; of none with the number 0.
+    pub fn is_alone(&self, number: u32) -> bool {
+        let servers = self.cluster().servers();
+        let mut answering = servers.iter().filter(|server| server.connect().is_ok());
+        answering.all(|server| {
             let is_primary = server.id == number;
-            assert!(
-                vip == is_primary && writable == is_primary,
-                "db{}: VIP {vip}, writable {writable}\n{}",
-                server.id,
-                self.story()
-            );
-        }
+            server.host.has_vip() == is_primary && server.is_writable() == is_primary
+        })
     }
 
     /// Waits until the host of this server has neither VIP nor writes.
@@ -168,7 +165,10 @@ impl Trial {
             for change in sampler.changes() {
                 let at = change.at.saturating_duration_since(self.began).as_millis();
                 let (vip, writable, host) = (change.vip, change.writable, change.host);
-                let _ = writeln!(story, "{at:>6} ms {who} {host}: vip {vip}, writable {writable}");
+                let _ = writeln!(
+                    story,
+                    "{at:>6} ms {who} {host}: vip {vip}, writable {writable}"
+                );
             }
         }
         story + &self.cluster().journal() + &self.mha().log()
