@@ -22,7 +22,8 @@ use crate::fence;
 
 mod look;
 
-/// The timer's period. What is left of `grace` below this is waited for here.
+/// The timer's period. What is left of `grace` below this is waited for, or the look that ends it
+/// would come almost a period late.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// `guard`
@@ -70,7 +71,7 @@ fn guard(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     }
     context.give_way_to(None)?;
     let guard = Guard::new(&context)?;
-    let mut before = Watch::recall(run, since_boot());
+    let before = Watch::recall(run, since_boot());
     let grace = context.config.guard.grace;
     if let Some(until) = maintenance::until(&context.config.paths) {
         let until = humantime::format_rfc3339_seconds(until);
@@ -79,37 +80,34 @@ fn guard(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         write_down(&context, before.as_ref(), &watch, &text);
         return Ok(Outcome::Done);
     }
-    loop {
-        let Some(look) = guard.look(before.as_ref())? else {
-            match (dry, &before) {
-                (true, _) => context::say("nothing to guard: no writes and no address here"),
-                (false, Some(before)) if !before.unfinished => Watch::forget(run),
-                (false, _) => {}
-            }
-            return Ok(Outcome::Done);
-        };
-        let verdict = verdict(&look.sight);
-        let mut watch = Watch::after(before.as_ref(), verdict, look.at, grace);
-        watch.unfinished = look.unfinished;
-        watch.cut_off = look.sight.cut_off && !(verdict == Verdict::Fine && look.complete);
-        write_down(&context, before.as_ref(), &watch, &look.text);
-        let left = match verdict.may_pass() {
-            true => grace.saturating_sub(watch.lasted()),
-            false => Duration::ZERO,
-        };
-        let gives_up = verdict.calls_for_giving_up() && left.is_zero();
-        if gives_up || look.unfinished && look.sight.answers {
-            return give_up(&guard, matches, &meeting, &wished, watch, &look);
+    if let Some(before) = before.as_ref().filter(|before| before.verdict.may_pass()) {
+        let left = grace.saturating_sub(before.lasted_until(since_boot(), grace));
+        if left < PERIOD {
+            context.deadline.pause(left)?;
         }
-        if !verdict.calls_for_giving_up() || left >= PERIOD || dry {
-            return Ok(match verdict {
-                Verdict::Undecided | Verdict::Blind => Outcome::Refused(trouble(verdict, &look)),
-                _ => Outcome::Done,
-            });
-        }
-        context.deadline.pause(left)?;
-        before = Some(watch);
     }
+    let Some(look) = guard.look(before.as_ref())? else {
+        match (dry, &before) {
+            (true, _) => context::say("nothing to guard: no writes and no address here"),
+            (false, Some(before)) if !before.unfinished => Watch::forget(run),
+            (false, _) => {}
+        }
+        return Ok(Outcome::Done);
+    };
+    let verdict = verdict(&look.sight);
+    let mut watch = Watch::after(before.as_ref(), verdict, look.at, grace);
+    watch.unfinished = look.unfinished;
+    watch.cut_off = look.sight.cut_off && !(verdict == Verdict::Fine && look.complete);
+    write_down(&context, before.as_ref(), &watch, &look.text);
+    let has_lasted = !verdict.may_pass() || watch.lasted() >= grace;
+    let finishes = look.unfinished && look.sight.answers;
+    if verdict.calls_for_giving_up() && has_lasted || finishes {
+        return give_up(&guard, matches, &meeting, &wished, watch, &look);
+    }
+    Ok(match verdict {
+        Verdict::Undecided | Verdict::Blind => Outcome::Refused(trouble(verdict, &look)),
+        _ => Outcome::Done,
+    })
 }
 
 /// Writes down what a look came to; into the journal only when that is something else than before.

@@ -1,10 +1,11 @@
 //! `status`: this server's role, its replication, the VIPs here, and what was last done to it.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use hookbox::config::{Config, Mha, Mysql, Ssh};
+use hookbox::config::{Config, Mha, Mysql};
 use hookbox::db::server::Server;
 use hookbox::db::{Channel, Database, Receiver, State, Writes};
 use hookbox::error::Result;
@@ -123,7 +124,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
 fn look(name: &str, matches: &ArgMatches) -> Result<Status> {
     let context = Context::new(name, matches, |_| LIMIT)?;
     let config = &context.config;
-    let is_manager = is_manager(config);
+    let is_manager = is_manager(&context);
     let mut status = Status {
         role: if is_manager { "manager" } else { "unknown" },
         vips: match is_manager {
@@ -151,11 +152,16 @@ fn look(name: &str, matches: &ArgMatches) -> Result<Status> {
     Ok(status)
 }
 
-/// MHA's manager has no server of its own: nothing is said about one, and there is none.
-fn is_manager(config: &Config) -> bool {
-    let is_for_mha =
-        config.mha != Mha::default() || config.ssh != Ssh::default() || !config.host.is_empty();
-    is_for_mha && config.mysql == Mysql::default() && !config.mysql.socket.exists()
+/// MHA's manager has no server, and its configuration may be that of all hosts: then it is a
+/// manager because none of the servers in it is here.
+fn is_manager(context: &Context) -> bool {
+    let Config {
+        mysql, mha, peer, ..
+    } = &context.config;
+    let is_told_apart = peer.iter().all(|peer| peer.host.parse::<IpAddr>().is_ok());
+    let is_elsewhere = !peer.is_empty() && is_told_apart && context.others().len() == peer.len();
+    let is_nobodys = mysql.host.is_none() && !mysql.socket.exists();
+    is_nobodys && *mha != Mha::default() && (is_elsewhere || *mysql == Mysql::default())
 }
 
 fn open_switch(context: &Context) -> Result<Option<Switch>> {

@@ -96,6 +96,9 @@ fn put_back(
     let new = record.new.as_ref();
     let new = new.map(|new| server(context, new, login.clone()));
     let peers = peers(context, &login)?;
+    let is_new = |peer: &&Server| new.as_ref().is_some_and(|new| new.name() == peer.name());
+    let others = new.iter().chain(peers.iter().filter(|peer| !is_new(peer)));
+    let others: Vec<&Server> = others.collect();
     let peers: Vec<&dyn Database> = peers.iter().map(|peer| peer as _).collect();
     let how = Restore {
         old: &old,
@@ -118,10 +121,31 @@ fn put_back(
             record.old.name,
             record.at
         ));
+        for other in &others {
+            run.check(&format!("MHA is not at work on {}", other.name()), || {
+                mha_has_given_up(other)
+            })?;
+        }
         let ask = |vip: &Vip| ask_through(vip, record.old.port, &login, &context.deadline);
         restore(run, how, &ask)?;
         run.act("the switch is undone", || register.close())
     }))
+}
+
+/// MHA holds an advisory lock on the replicas for as long as it is at work on a switch (DBHelper.pm,
+/// `get_failover_advisory_lock`); it would go on with what it knows of a primary that stands still.
+fn mha_has_given_up(server: &Server) -> Result<()> {
+    let lock = "SELECT IS_USED_LOCK('MHA_Master_High_Availability_Failover')";
+    // Whether a server that does not answer may be passed over is asked later.
+    let Ok(answer) = server.ask(lock) else {
+        return Ok(());
+    };
+    match answer.first().and_then(|row| row.at(0)) {
+        None => Ok(()),
+        Some(session) => Err(Error::new(Kind::Refused, "MHA has not given up")
+            .because(format!("it holds its lock there, by session {session}"))
+            .advise("wait for its end, or end it, then undo")),
+    }
 }
 
 /// What a switch is called.

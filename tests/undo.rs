@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lab::{Cluster, Server, VIP};
+use lab::{Cluster, Mha, Server, VIP};
 
 const CONFIG: &str = "\
 vip = ['10.77.0.100/24 dev eth0']
@@ -186,6 +186,23 @@ fn what_stop_puts_away_is_put_back_and_told_until_then() {
 }
 
 #[test]
+fn the_manager_is_told_from_a_host_whose_server_is_down_by_one_file_for_all() {
+    let Some(mut site) = Site::new() else { return };
+    site.cluster_mut().db3.stop();
+    let cluster = site.cluster();
+    let status = |host: &lab::Host| {
+        let mut command = host.command("/usr/sbin/hookbox");
+        Said::from(command.arg("status").output().unwrap())
+    };
+    let manager = status(&cluster.manager);
+    assert_eq!(manager.status, Some(0), "{}", manager.text);
+    assert!(manager.text.starts_with("manager: "), "{}", manager.text);
+    let down = status(&cluster.db3.host);
+    assert_eq!(down.status, Some(3), "{}", down.text);
+    assert!(down.text.contains("does not answer"), "{}", down.text);
+}
+
+#[test]
 fn another_server_that_took_over_is_left_the_primary() {
     let Some(site) = Site::new() else { return };
     site.stop();
@@ -313,7 +330,7 @@ fn without_an_account_or_with_a_damaged_record_one_line_says_what_to_do() {
     let manager = &site.cluster().manager;
     manager.write(
         "/etc/hookbox/app1.toml",
-        &CONFIG.replace("user = 'mha'\n", ""),
+        CONFIG.replace("user = 'mha'\n", ""),
         0o644,
     );
     let refused = site.hookbox("undo", &[]);
@@ -355,6 +372,66 @@ fn stop_and_undo_of_one_cluster_wait_for_each_other() {
     let undone = site.hookbox("undo", &[]);
     assert_eq!(undone.status, Some(0), "{}", undone.text);
     assert!(holder.try_wait().unwrap().is_some(), "it did not wait");
+    site.serves_as_before();
+}
+
+#[test]
+fn while_mha_is_at_work_nothing_is_put_back() {
+    let Some(site) = Site::new() else { return };
+    let mha = Mha::new(site.cluster());
+    let undo = "/usr/sbin/hookbox undo --config /etc/hookbox/app1.toml";
+    let hook = "/usr/sbin/hookbox master_ip_online_change --config /etc/hookbox/app1.toml";
+    // MHA gives up what a start with status 1 ends; stop and start each try an undo as well.
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in\n*=start*) {undo}; echo undo ended with $?; exit 1;; esac\n\
+         {hook} \"$@\" || exit; {undo}; echo undo ended with $?; exit 0\n"
+    );
+    site.cluster()
+        .manager
+        .write("/usr/local/bin/hook", script, 0o755);
+    mha.configure(|cnf| {
+        cnf.replace(
+            "/usr/sbin/hookbox master_ip_online_change",
+            "/usr/local/bin/hook",
+        )
+    });
+    let ended = mha.change_online("10.77.0.12").end();
+    assert_eq!(ended.status, 1, "{}", ended.said);
+    let refused = ended.said.matches("undo ended with 3").count();
+    assert_eq!(refused, 2, "{}", ended.said);
+    assert!(
+        ended.said.contains("MHA has not given up"),
+        "{}",
+        ended.said
+    );
+    site.is_put_away();
+    let undone = site.hookbox("undo", &[]);
+    assert_eq!(undone.status, Some(0), "{}", undone.text);
+    assert!(
+        undone.text.contains("on it: START SLAVE"),
+        "{}",
+        undone.text
+    );
+    site.serves_as_before();
+}
+
+#[test]
+fn a_full_disk_on_the_manager_is_told_before_anything_is_changed() {
+    let Some(site) = Site::new() else { return };
+    let manager = &site.cluster().manager;
+    manager.sh(
+        "mkdir -p /var/lib/hookbox; mount -t tmpfs -o size=4k full /var/lib/hookbox
+         head -c 4096 /dev/zero > /var/lib/hookbox/full",
+    );
+    let words = [&["--command=stop"], &OLD[..], &NEW].concat();
+    let said = site.hookbox("master_ip_online_change", &words);
+    manager.sh("umount /var/lib/hookbox");
+    assert_eq!(said.status, Some(1), "{}", said.text);
+    assert!(
+        said.text.contains("No space left on device"),
+        "{}",
+        said.text
+    );
     site.serves_as_before();
 }
 

@@ -225,10 +225,13 @@ impl<'a> Guard<'a> {
 fn describe(sight: &Sight, silence: &str, peers: &[Result<Seen>], config: &Config) -> String {
     if !sight.company {
         let grace = humantime::format_duration(config.guard.grace);
+        // Peers that are given by their address are witnesses as well.
         let peers = peers.iter().filter_map(|peer| peer.as_ref().err());
-        let said: Vec<String> = peers.map(Error::chain).collect();
-        let all = [&[silence.to_owned()], &said[..]].concat().join("; ");
-        return format!("nobody answers (writes are closed after {grace} of that): {all}");
+        let said = match silence {
+            "" => peers.map(Error::chain).collect::<Vec<_>>().join("; "),
+            silence => silence.to_owned(),
+        };
+        return format!("nobody answers (writes are closed after {grace} of that): {said}");
     }
     if sight.rivals.is_empty() {
         return match peers

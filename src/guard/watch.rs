@@ -12,8 +12,8 @@ use crate::files;
 ///
 /// A timer can be late and a host can be suspended, so what is between two looks is not known: it
 /// is no company, and it is no proof of being alone either. So the time between two looks that
-/// came to the same counts, but at most half of the grace period: giving up takes at least three
-/// looks, however late they come, and a gap alone never leads to it.
+/// came to the same counts, but at most three quarters of the grace period: giving up takes at least
+/// three looks, however late they come, and a gap alone never leads to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     /// What the last look came to.
@@ -36,17 +36,15 @@ impl Watch {
     /// or cut off before still is.
     pub fn after(before: Option<&Watch>, verdict: Verdict, now: u64, grace: Duration) -> Watch {
         let same = before.filter(|before| before.verdict == verdict);
-        let counted = |before: &Watch| {
-            let gap = now.saturating_sub(before.at);
-            before.lasted + gap.min(grace.as_millis() as u64 / 2)
-        };
         Watch {
             verdict,
             unfinished: before.is_some_and(|before| before.unfinished),
             cut_off: before.is_some_and(|before| before.cut_off),
             at: now,
             first: same.map_or(now, |before| before.first),
-            lasted: same.map_or(0, counted),
+            lasted: same.map_or(0, |before| {
+                before.lasted_until(now, grace).as_millis() as u64
+            }),
         }
     }
 
@@ -62,6 +60,12 @@ impl Watch {
     /// How long it has been so, as far as it counts.
     pub fn lasted(&self) -> Duration {
         Duration::from_millis(self.lasted)
+    }
+
+    /// How long it will have been so if a look that begins at `now` comes to the same.
+    pub fn lasted_until(&self, now: u64, grace: Duration) -> Duration {
+        let gap = Duration::from_millis(now.saturating_sub(self.at));
+        self.lasted() + gap.min(grace * 3 / 4)
     }
 
     /// What the last look left in the directory `run`, if there was one since boot at `now`.
@@ -108,8 +112,8 @@ mod tests {
     fn time_between_looks_counts_but_a_gap_alone_is_no_proof() {
         assert_eq!(lasted(&[70_000]), 0);
         assert_eq!(lasted(&[70_000, 71_000, 72_000, 73_000]), 3000);
-        assert_eq!(lasted(&[70_000, 900_000]), 1500);
-        assert_eq!(lasted(&[70_000, 900_000, 901_000, 901_500]), 3000);
+        assert_eq!(lasted(&[70_000, 900_000]), 2250);
+        assert_eq!(lasted(&[70_000, 900_000, 900_500, 900_750]), 3000);
     }
 
     #[test]

@@ -52,6 +52,12 @@ pub fn restore<'a>(
     };
     let others = nobody_took_over(run, &how, &own)?;
     for address in how.addresses {
+        let Address { link, vip } = address;
+        let step = format!("{} can have {vip}", link.name());
+        run.check(&step, || match link.has(vip)? {
+            true => Ok(()),
+            false => link.ready(vip),
+        })?;
         nobody_answers_at(run, address, &own, ask_through)?;
     }
     for account in &how.before.locked {
@@ -153,20 +159,8 @@ fn nobody_took_over(run: &mut Run<'_>, how: &Restore<'_>, own: &Answered) -> Res
             Err(error) => run.check(&step, || Err(unknown(error)))?,
         }
     }
-    for Address { link, vip } in how.elsewhere {
-        run.check(
-            &format!("{} is not on {}", vip.address, link.name()),
-            || {
-                match link.list() {
-                    Ok(list) if list.iter().any(|there| there.address == vip.address) => {
-                        Err(Error::new(Kind::Refused, "it is")
-                            .advise(format!("on {}: hookbox vip del {vip}", link.name())))
-                    }
-                    // Whoever answers at the address is asked as well.
-                    Ok(_) | Err(_) => Ok(()),
-                }
-            },
-        )?;
+    for address in how.elsewhere {
+        is_not_there(run, address)?;
     }
     match others.is_empty() && !how.force {
         true => Err(Error::new(Kind::Refused, "no other server answers")
@@ -175,6 +169,25 @@ fn nobody_took_over(run: &mut Run<'_>, how: &Restore<'_>, own: &Answered) -> Res
                 "name the others as [[peer]], or see to it that none takes writes and use --force",
             )),
         false => Ok(others),
+    }
+}
+
+fn is_not_there(run: &mut Run<'_>, Address { link, vip }: &Address<'_>) -> Result<()> {
+    let host = link.name();
+    match link.list() {
+        Ok(list) => run.check(&format!("{} is not on {host}", vip.address), || match list
+            .iter()
+            .any(|there| there.address == vip.address)
+        {
+            true => Err(Error::new(Kind::Refused, "it is")
+                .advise(format!("on {host}: hookbox vip del {vip}"))),
+            false => Ok(()),
+        }),
+        // Whoever answers at the address is asked as well.
+        Err(error) => {
+            run.note(format!("going on without {host}: {}", error.chain()));
+            Ok(())
+        }
     }
 }
 
@@ -487,6 +500,17 @@ mod tests {
         };
         site.restore();
         site.serves_as_before();
+    }
+
+    #[test]
+    fn nothing_is_opened_while_the_host_of_the_old_primary_does_not_answer() {
+        let site = Site {
+            link: FakeLink::broken(),
+            ..site()
+        };
+        let (outcome, _) = site.restore();
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        assert_eq!(*site.old.world.borrow(), put_away());
     }
 
     #[test]

@@ -16,14 +16,14 @@ pub(super) fn of_login(place: &Place, how: &config::Ssh, heard: &str, error: Err
         _ => error.kind(),
     };
     Error::new(kind, what)
-        .because(last_line(heard).unwrap_or_else(|| error.chain()))
+        .because(last_line(place, heard).unwrap_or_else(|| error.chain()))
         .advise(by_hand(place, how, true))
 }
 
 /// Why a command got no answer.
 pub(super) fn of_command(place: &Place, how: &config::Ssh, heard: &str, error: Error) -> Error {
     let reason = match error.kind() {
-        Kind::Unreachable => last_line(heard).unwrap_or_else(|| error.chain()),
+        Kind::Unreachable => last_line(place, heard).unwrap_or_else(|| error.chain()),
         Kind::Timeout => error.chain(),
         _ => return error,
     };
@@ -80,11 +80,15 @@ fn by_hand(place: &Place, how: &config::Ssh, batch: bool) -> String {
     quote(&words)
 }
 
-fn last_line(heard: &str) -> Option<String> {
+/// The last thing that ssh said, without `ssh: ` or the `root@10.0.0.11: ` that is said already.
+fn last_line(place: &Place, heard: &str) -> Option<String> {
     let line = heard
         .lines()
         .map(str::trim)
         .rfind(|line| !line.is_empty())?;
-    let line = line.strip_prefix("ssh: ").unwrap_or(line);
+    let line = match line.split_once(": ") {
+        Some((who, line)) if who == "ssh" || who.ends_with(&format!("@{}", place.address)) => line,
+        _ => line,
+    };
     Some(line.trim_end_matches('.').to_owned())
 }

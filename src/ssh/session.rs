@@ -5,14 +5,20 @@ use std::time::Duration;
 
 use super::client::Client;
 use crate::error::{Error, Kind, Result};
-use crate::time::Deadline;
+use crate::time::{Deadline, Stopwatch};
 
 /// How long the last words of a client that has ended may take.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the shell is told first. An account that is not root may have neither directory in its
 /// path; messages are read by people who may not share its language.
-const FIRST: &str = "PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL";
+///
+/// Its last line tells how long that host has been up, in hundredths of a second.
+const FIRST: &str = "\
+PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL
+look() { read up idle < /proc/uptime; }
+is_wanted() { look && [ ${up%.*}${up#*.} -le $1 ]; }
+look && echo ${up%.*}${up#*.}";
 
 /// What a command said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +37,9 @@ pub(super) struct Session {
     /// No output contains it by chance, nor on purpose.
     secret: String,
     asked: u32,
+    begun: Stopwatch,
+    /// What the clock there showed when the login was over; None if it has none.
+    clock: Option<u128>,
     login: Deadline,
     /// How long the login may take in all.
     pub limit: Duration,
@@ -47,6 +56,8 @@ impl Session {
             client: Client::start(words)?,
             secret: format!("{:016x}{:016x}", random(), random()),
             asked: 0,
+            begun: Stopwatch::start(),
+            clock: None,
             limit: login.left(),
             login,
             patience,
@@ -69,14 +80,32 @@ impl Session {
     pub fn log_in(&mut self) -> Result<bool> {
         if !self.is_logged_in {
             let until = self.patience.clone().unwrap_or(self.login.clone());
-            self.is_logged_in = self.hear(&until)?.is_some();
+            let Some(said) = self.hear(&until)? else {
+                return Ok(false);
+            };
+            // The account's own start files may have said something before.
+            self.clock = said.output.lines().last().and_then(|up| up.parse().ok());
+            self.is_logged_in = true;
         }
         Ok(self.is_logged_in)
     }
 
     /// Runs a command; None when time is up.
+    ///
+    /// What is on its way when a cable is pulled arrives when it is plugged in again, minutes later
+    /// and long after the sender was killed: TCP sees to that. So a command says until when it is
+    /// wanted, by the clock there, late by no more than the login took.
     pub fn ask(&mut self, script: &str, until: &Deadline) -> Result<Option<Said>> {
-        self.say(script);
+        match self.clock {
+            Some(clock) => {
+                let wanted = (self.begun.elapsed() + until.left()).as_millis() / 10;
+                self.say(&format!(
+                    "if is_wanted {}; then\n{script}\nelse echo came too late >&2; false; fi",
+                    clock + wanted
+                ));
+            }
+            None => self.say(script),
+        }
         self.hear(until)
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
-use crate::lab::wait_until;
+use crate::lab::{GATEWAY, wait_until};
 use crate::site;
 use crate::site::{GRACE, Node, ms};
 
@@ -71,9 +71,8 @@ fn a_primary_that_is_cut_off_closes_its_writes_and_gives_its_address_up() {
         );
         let told = db1.told();
         assert!(told.contains("nobody answers"), "{told}");
-        sleep(ms(1500));
         let runs = db1.runs();
-        sleep(ms(1500));
+        sleep(ms(2100));
         assert_eq!(db1.runs(), runs, "the journal grows: {}", db1.told());
         // It stays closed in company: who is primary is for MHA and people to say.
         site.switch.heal(&db1.host);
@@ -87,12 +86,14 @@ fn a_primary_that_is_cut_off_closes_its_writes_and_gives_its_address_up() {
 fn a_cut_shorter_than_the_grace_period_does_no_harm_also_when_it_comes_again() {
     site!(site);
     let db1 = &site.db[0];
+    let grace = ms(2000);
+    db1.configure(GATEWAY, grace);
     site.start_guards();
     for _ in 0..2 {
         site.switch.block(&db1.host);
-        sleep(ms(2500));
+        sleep(grace - ms(200));
         site.switch.heal(&db1.host);
-        sleep(ms(1800));
+        sleep(ms(1200));
     }
     db1.assert_serves();
     let told = db1.told();
@@ -105,11 +106,12 @@ fn a_cut_shorter_than_the_grace_period_does_no_harm_also_when_it_comes_again() {
 fn dead_or_frozen_replicas_do_not_make_a_primary_alone() {
     site!(site);
     // A gateway that does not answer: the hosts of the dead replicas do.
-    site.db[0].configure("'10.77.0.99'");
+    let grace = ms(1500);
+    site.db[0].configure("10.77.0.99", grace);
     site.db[0].start_guard();
     site.db[1].server.kill();
     site.db[2].server.freeze();
-    sleep(GRACE + ms(2500));
+    sleep(grace + ms(2000));
     site.db[0].assert_serves();
     assert_eq!(site.db[0].told(), "");
     site.db[2].server.thaw();
@@ -122,11 +124,13 @@ fn dead_or_frozen_replicas_do_not_make_a_primary_alone() {
 fn looks_far_apart_are_no_proof_and_the_third_one_is() {
     site!(site);
     let db1 = &site.db[0];
+    let grace = ms(1000);
+    db1.configure(GATEWAY, grace);
     site.switch.block(&db1.host);
     for _ in 0..2 {
         assert_eq!(db1.guard(&[]).0, 0);
         db1.assert_serves();
-        sleep(GRACE + ms(500));
+        sleep(grace + ms(200));
     }
     let (status, said, _) = db1.guard(&[]);
     assert_eq!(status, 0, "{said}");

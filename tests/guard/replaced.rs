@@ -47,7 +47,7 @@ fn with_the_guard_at_work_a_cut_off_primary_acknowledges_nothing_after_its_repla
     let writable = site.fail_over(1, 2);
     sleep(ms(1500));
     site.switch.heal(&db1.host);
-    sleep(ms(4000));
+    sleep(ms(2500));
     let (inside, outside) = (inside.stop(), outside.stop());
     let last = inside
         .iter()
@@ -235,7 +235,7 @@ fn a_guard_killed_in_the_middle_is_finished_by_the_next() {
     site.fail_over(1, 2);
     db2.insert(1);
     let mut cut_short = 0;
-    for delay in [5, 10, 15, 20, 30, 50, 80, 150, 250] {
+    for delay in [10, 20, 30, 40, 60, 90] {
         db1.server.sql("SET GLOBAL read_only = 0");
         if delay % 20 == 0 && db1.has_vip() {
             db1.drop_vip(); // then nothing but the server shows what was begun
@@ -265,7 +265,7 @@ fn a_guard_killed_in_the_middle_is_finished_by_the_next() {
         assert!(db1.has_given_up(), "{delay} ms: {said}");
         assert_eq!(sessions(), "0", "{delay} ms: {said} {}", db1.told());
     }
-    println!("{cut_short} of 9 were cut short");
+    println!("{cut_short} of 6 were cut short");
     assert!(cut_short > 0);
     db2.assert_serves();
 }

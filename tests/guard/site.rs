@@ -105,7 +105,7 @@ impl Site {
             // A fence that waits at a door is of the case before.
             node.host
                 .sh("rm -rf /var/log/hookbox /run/hookbox /var/lib/hookbox /var/log/guard.log");
-            node.configure(&format!("'{GATEWAY}'"));
+            node.configure(GATEWAY, GRACE);
         }
         let [db1, db2, db3] = &self.db;
         db1.take_vip();
@@ -160,15 +160,18 @@ fn cidr() -> String {
 }
 
 impl Node {
-    /// All hosts have the same list of peers, each itself among them. `witnesses` as in TOML.
-    pub fn configure(&self, witnesses: &str) {
+    /// All hosts have the same list of peers, each itself among them.
+    pub fn configure(&self, witness: &str, grace: Duration) {
+        let grace = humantime::format_duration(grace);
         let toml = format!(
             "vip = ['{VIP}/24 dev eth0']
              [mysql]
              user = 'hookbox'
              password_file = '/etc/hookbox/password'
              [check]
-             witness = [{witnesses}]
+             witness = ['{witness}']
+             [guard]
+             grace = '{grace}'
              [[peer]]
              host = '10.77.0.11'
              [[peer]]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::host::Process;
-use super::{Host, Replication, Sampler, Server, Switch, VIP, sshd};
+use super::{Host, Replication, Sampler, Server, Sshd, Switch, VIP};
 
 const HOOKBOX_TOML: &str = include_str!("../../examples/mha/hookbox.toml");
 const ACCOUNT_SQL: &str = include_str!("../../examples/mha/account.sql");
@@ -32,7 +32,6 @@ impl Cluster {
         let host = |name: &str, address: &str| {
             let host = Arc::new(Host::new(name));
             switch.plug(&host, address);
-            sshd::start(&host);
             host
         };
         let manager = host("manager", "10.77.0.10");
@@ -40,7 +39,6 @@ impl Cluster {
         let client = host("client", "10.77.0.20");
         let server = |name, id| {
             let mut server = Server::on(&switch, name, id, SETTINGS, &program);
-            sshd::start(&server.host);
             server.start();
             server.host.write("/tmp/account.sql", ACCOUNT_SQL, 0o600);
             server.host.sh("mariadb < /tmp/account.sql");
@@ -55,8 +53,24 @@ impl Cluster {
             client,
             switch,
         };
+        cluster.let_root_log_in_everywhere();
         cluster.reset();
         cluster
+    }
+
+    /// The manager goes to the servers, and MHA on one server to the others.
+    fn let_root_log_in_everywhere(&self) {
+        for server in self.servers() {
+            let sshd = Sshd::start(&server.host);
+            for client in self.hosts() {
+                sshd.admit(client, &server.address);
+            }
+        }
+        // MHA's programs on the servers send the manager their files.
+        let sshd = Sshd::start(&self.manager);
+        for server in self.servers() {
+            sshd.admit(&server.host, "10.77.0.10");
+        }
     }
 
     pub fn servers(&self) -> [&Server; 3] {

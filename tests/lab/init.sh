@@ -20,8 +20,8 @@ ln -s /proc/self/fd dev/fd
 mkdir -m 1777 dev/shm
 mount -t tmpfs -o mode=0755 lab run
 chmod 1777 tmp
-# A hookbox or keepalived that the machine itself has is none of the host's.
-rm -rf etc/hookbox etc/keepalived/* usr/sbin/hookbox var/lib/hookbox var/log/hookbox
+# A hookbox or keepalived that the machine itself has is none of the host's, nor are its keys.
+rm -rf etc/hookbox etc/keepalived/* usr/sbin/hookbox var/lib/hookbox var/log/hookbox root/.ssh
 pivot_root . mnt
 umount -l mnt
 

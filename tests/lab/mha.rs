@@ -218,10 +218,10 @@ impl Running {
         let children = format!("/proc/{starter}/task/{starter}/children");
         loop {
             let journal = self.manager.read(JOURNAL);
-            let begun = journal[self.journal..]
+            let mut begun = journal[self.journal..]
                 .lines()
                 .filter(|line| line.contains("\"mark\":\"started\""));
-            if let Some(line) = begun.skip(number).next() {
+            if let Some(line) = begun.nth(number) {
                 let pid = std::fs::read_to_string(&children).unwrap_or_default();
                 let pid = pid.trim().parse().ok()?;
                 kill(Pid::from_raw(pid), signal).ok()?;

@@ -33,6 +33,7 @@ pub use mha::{Ended, Mha, Running};
 pub use pair::{Node, Pair, Shape};
 pub use sampler::{Change, Sampler};
 pub use server::{Replication, Server, connect, rows};
+pub use sshd::{Sshd, as_root_of};
 pub use switch::{GATEWAY, Switch};
 pub use writer::{Ack, Writer, lost, outage};
 
@@ -63,6 +64,7 @@ pub fn missing() -> Option<String> {
         "mariadbd",
         "mariadb-install-db",
         "keepalived",
+        "sshd",
     ]
     .into_iter()
     .find(|program| !is_installed(program))

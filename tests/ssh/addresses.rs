@@ -1,0 +1,252 @@
+//! Virtual addresses of another host, by hookbox there and without it.
+
+use std::time::{Duration, Instant};
+
+use hookbox::config;
+use hookbox::error::Kind;
+use hookbox::link::{Link, Remote};
+use hookbox::run::{Changed, Mark};
+
+use crate::lab::wait_until;
+use crate::site::{Site, operator, vip};
+
+/// The whole life of an address, whoever does it there.
+fn an_address_comes_and_goes(site: &Site, how: &config::Ssh) {
+    let address = vip("10.77.0.100/24 dev eth0 label eth0:vip");
+    let neighbour = vip("10.77.0.10/24 dev eth0");
+    site.with_db1(how, |db1| {
+        db1.ready(&address).unwrap();
+        assert!(!db1.has(&address).unwrap());
+        assert_eq!(db1.del(&address).unwrap(), Changed::AlreadySo);
+        assert_eq!(site.addresses(), "10.77.0.11/24");
+
+        assert_eq!(db1.add(&address).unwrap(), Changed::Yes);
+        assert_eq!(db1.add(&address).unwrap(), Changed::AlreadySo);
+        db1.announce(&address).unwrap();
+        assert!(db1.has(&address).unwrap());
+        assert!(!db1.has(&neighbour).unwrap());
+        assert!(db1.list().unwrap().contains(&address));
+        assert_eq!(db1.del(&neighbour).unwrap(), Changed::AlreadySo);
+        assert_eq!(site.addresses(), "10.77.0.100/24 10.77.0.11/24");
+
+        for (wrong, why) in [
+            (
+                "10.77.0.100/32 dev eth0",
+                "is on this host as 10.77.0.100/24",
+            ),
+            ("10.77.0.100/24 dev lo", "is on this host as 10.77.0.100/24"),
+        ] {
+            for error in [
+                db1.ready(&vip(wrong)).unwrap_err(),
+                db1.add(&vip(wrong)).unwrap_err(),
+                db1.del(&vip(wrong)).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), Kind::Refused);
+                let line = error.chain();
+                assert!(line.starts_with("db1: ") && line.contains(why), "{line}");
+                assert!(error.advice().unwrap().starts_with("on db1: "));
+            }
+        }
+        let error = db1.ready(&vip("10.77.0.101/24 dev eth9")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(error.chain().contains("eth9"), "{}", error.chain());
+
+        assert_eq!(db1.del(&address).unwrap(), Changed::Yes);
+        assert_eq!(db1.del(&address).unwrap(), Changed::AlreadySo);
+        assert_eq!(site.addresses(), "10.77.0.11/24");
+
+        site.db1.sh("ip link add down0 type bridge");
+        let error = db1.add(&vip("10.77.0.101/24 dev down0")).unwrap_err();
+        assert!(error.chain().contains("down0 is down"), "{}", error.chain());
+        site.db1
+            .sh("echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
+        let six = vip("fd07::100/64 dev eth0");
+        assert_eq!(db1.add(&six).unwrap(), Changed::Yes);
+        assert!(db1.has(&six).unwrap());
+        assert_eq!(db1.del(&six).unwrap(), Changed::Yes);
+    });
+    site.nothing_is_left();
+}
+
+#[test]
+fn addresses_come_and_go_by_the_hookbox_that_is_there() {
+    let Some(site) = Site::with_hookbox() else {
+        return;
+    };
+    an_address_comes_and_goes(&site, &site.how());
+    assert_eq!(site.sshd.log().matches("Accepted publickey").count(), 1);
+    let journal = site.db1.read("/var/log/hookbox/journal.jsonl");
+    assert!(journal.contains("add 10.77.0.100/24 dev eth0"), "{journal}");
+}
+
+#[test]
+fn addresses_come_and_go_by_ip_where_there_is_no_hookbox() {
+    let Some(site) = Site::new() else {
+        return;
+    };
+    an_address_comes_and_goes(&site, &site.how());
+    assert_eq!(site.sshd.log().matches("Accepted publickey").count(), 1);
+    site.with_db1(&site.how(), |db1| {
+        assert_eq!(db1.hookbox_version().unwrap(), None);
+        assert!(db1.timeline().is_empty());
+    });
+}
+
+#[test]
+fn what_was_done_there_is_told_step_by_step() {
+    let Some(site) = Site::with_hookbox() else {
+        return;
+    };
+    site.with_db1(&site.how(), |db1| {
+        let version = db1.hookbox_version().unwrap();
+        assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        let address = vip("10.77.0.100/24 dev eth0");
+        db1.ready(&address).unwrap();
+        assert!(db1.timeline().is_empty(), "a question is no deed");
+        db1.add(&address).unwrap();
+        let steps = |db1: &Remote| -> Vec<(Mark, String)> {
+            let entries = db1.timeline().into_iter();
+            entries.map(|entry| (entry.mark, entry.step)).collect()
+        };
+        assert_eq!(
+            steps(db1),
+            [
+                (Mark::Done, "eth0 can take 10.77.0.100".to_owned()),
+                (Mark::Done, format!("add {address}")),
+                (Mark::Done, format!("announce {address}")),
+            ]
+        );
+        assert_eq!(db1.announce(&address).unwrap(), Changed::AlreadySo);
+        assert!(
+            db1.timeline().is_empty(),
+            "it was announced when it was added"
+        );
+        db1.announce(&address).unwrap();
+        assert_eq!(steps(db1).last().unwrap().1, format!("announce {address}"));
+        db1.add(&vip("10.77.0.100/32 dev eth0")).unwrap_err();
+        assert_eq!(steps(db1)[0].0, Mark::Failed);
+    });
+}
+
+#[test]
+fn neighbours_learn_the_address_by_arping_without_the_caller_waiting_for_it() {
+    let Some(site) = Site::new() else {
+        return;
+    };
+    // An entry that there is, of another host: gratuitous ARP changes it, and makes none.
+    site.manager
+        .sh("ip neigh replace 10.77.0.100 lladdr 02:00:00:00:00:99 dev eth0 nud stale");
+    site.with_db1(&site.how(), |db1| {
+        let address = vip("10.77.0.100/24 dev eth0");
+        db1.add(&address).unwrap();
+        let started = Instant::now();
+        assert_eq!(db1.announce(&address).unwrap(), Changed::Yes);
+        assert!(started.elapsed() < Duration::from_millis(500));
+    });
+    let mac = site.db1.sh("cat /sys/class/net/eth0/address");
+    wait_until("the manager knows", Duration::from_secs(5), || {
+        site.manager
+            .sh("ip neigh show 10.77.0.100")
+            .contains(mac.trim())
+    });
+    wait_until("arping ends", Duration::from_secs(8), || {
+        site.db1.sh("pgrep -x arping || true").is_empty()
+    });
+    site.db1.sh("rm $(command -v arping)");
+    site.with_db1(&site.how(), |db1| {
+        let address = vip("10.77.0.101/24 dev eth0");
+        let error = db1.ready(&address).unwrap_err();
+        assert!(error.advice().unwrap().contains("iputils-arping"));
+        db1.announce(&address).unwrap_err();
+    });
+}
+
+#[test]
+fn the_only_address_of_a_subnet_does_not_take_others_with_it() {
+    let Some(site) = Site::new() else {
+        return;
+    };
+    site.db1
+        .sh("ip addr add 10.9.0.1/24 dev eth0; ip addr add 10.9.0.2/24 dev eth0");
+    let first = vip("10.9.0.1/24 dev eth0");
+    let setting = "/proc/sys/net/ipv4/conf/all/promote_secondaries";
+    site.db1.sh(&format!(
+        "echo 0 > {setting}; echo 0 > {}",
+        setting.replace("all", "eth0")
+    ));
+    site.with_db1(&site.how(), |db1| {
+        let error = db1.del(&first).unwrap_err();
+        assert!(
+            error.chain().contains("10.9.0.2 would go away"),
+            "{}",
+            error.chain()
+        );
+        assert!(db1.has(&first).unwrap());
+        site.db1.sh(&format!("echo 1 > {setting}"));
+        assert_eq!(db1.del(&first).unwrap(), Changed::Yes);
+        assert!(db1.has(&vip("10.9.0.2/24 dev eth0")).unwrap());
+    });
+}
+
+#[test]
+fn an_account_that_is_not_root_becomes_it_for_every_command() {
+    let Some(site) = Site::with_hookbox() else {
+        return;
+    };
+    let place = operator(&site);
+    let address = vip("10.77.0.100/24 dev eth0");
+    let become_root = "/usr/local/bin/as-root --reuid=0 --regid=0 --clear-groups";
+    let no = "#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n";
+    site.db1.write("/usr/local/bin/sudo", no, 0o755);
+    for hookbox in ["/usr/sbin/hookbox", "/nowhere/hookbox"] {
+        let how = |become_root: &str| config::Ssh {
+            become_root: become_root.to_owned(),
+            hookbox: hookbox.into(),
+            ..site.how()
+        };
+        site.on_manager(|deadline| {
+            let open = |how| Remote::open(&place, &how, None, deadline).unwrap();
+            for (who, reason) in [("", "ermi"), ("sudo -n", "sudo: a password is required")] {
+                let error = open(how(who)).add(&address).unwrap_err();
+                assert_eq!(error.kind(), Kind::Denied, "{}", error.chain());
+                assert!(error.chain().contains(reason), "{}", error.chain());
+                assert!(error.advice().is_some());
+            }
+            assert_eq!(site.addresses(), "10.77.0.11/24");
+            let db1 = open(how(become_root));
+            assert_eq!(db1.add(&address).unwrap(), Changed::Yes);
+            assert_eq!(db1.del(&address).unwrap(), Changed::Yes);
+        });
+    }
+    site.nothing_is_left();
+}
+
+#[test]
+fn a_far_hookbox_that_is_newer_or_broken_is_named() {
+    let Some(site) = Site::new() else {
+        return;
+    };
+    let address = vip("10.77.0.100/24 dev eth0");
+    for (program, kind, why) in [
+        (
+            r#"echo '{"v":2,"hookbox":"9.1.0","outcome":"wonderful"}'"#,
+            Kind::Refused,
+            "db1 has hookbox 9.1.0",
+        ),
+        (
+            "echo 'bad interpreter' >&2; exit 126",
+            Kind::Refused,
+            "bad interpreter",
+        ),
+        (r#"echo '{"v":1}'"#, Kind::Bug, "missing field"),
+    ] {
+        let script = format!("#!/bin/sh\n{program}\n");
+        site.db1.write("/usr/sbin/hookbox", script, 0o755);
+        site.with_db1(&site.how(), |db1| {
+            let error = db1.add(&address).unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert!(error.chain().contains(why), "{}", error.chain());
+        });
+    }
+    assert_eq!(site.addresses(), "10.77.0.11/24");
+}
