@@ -223,8 +223,10 @@ impl Running {
                 .filter(|line| line.contains("\"mark\":\"started\""));
             if let Some(line) = begun.nth(number) {
                 let pid = std::fs::read_to_string(&children).unwrap_or_default();
-                let pid = pid.trim().parse().ok()?;
-                kill(Pid::from_raw(pid), signal).ok()?;
+                if let Ok(pid) = pid.trim().parse() {
+                    // It may have ended meanwhile.
+                    let _ = kill(Pid::from_raw(pid), signal);
+                }
                 let record: Record = serde_json::from_str(line).unwrap();
                 return record.step;
             }
