@@ -59,7 +59,7 @@ impl Site {
     pub fn how(&self) -> config::Ssh {
         config::Ssh {
             options: as_root_of(&self.manager),
-            connect: Duration::from_secs(2),
+            reuse: Duration::from_secs(3),
             ..config::Ssh::default()
         }
     }
