@@ -68,7 +68,6 @@ fn command(words: &[String]) -> Command {
         .args(&words[1..])
         // The reasons of the C library in English too.
         .env("LC_ALL", "C")
-        .current_dir("/")
         // Ctrl-C at a terminal is for us to act on.
         .process_group(0);
     command
