@@ -62,6 +62,9 @@ impl Shell {
     /// `sockets` is a directory for connections that outlive this process, made if need be; they
     /// end by themselves after `[ssh] reuse`. None for one that nobody else uses.
     ///
+    /// A signal that is blocked here is blocked for a connection that outlives us too, so whoever
+    /// can opens it before SIGTERM is.
+    ///
     /// # Errors
     /// [`Kind::Config`] when OpenSSH's client cannot be started.
     pub fn open(
@@ -149,7 +152,7 @@ impl Shell {
             Err(error) => Err(error),
         };
         // What the answer would have been is unknown, and it may still come.
-        let heard = session.heard_errors();
+        let heard = session.last_words();
         self.first = session.how_to_end_it().unwrap_or_default();
         self.session = None;
         said.map_err(|error| failure::of_command(&self.place, &self.how, &heard, error))
@@ -181,7 +184,7 @@ impl Shell {
             (Ok(true), Some(session)) => Ok(self.session.insert(session)),
             (Err(error), _) if error.kind() == Kind::Overtaken => Err(error),
             (Err(error), Some(session)) => {
-                let heard = session.heard_errors();
+                let heard = session.last_words();
                 Err(failure::of_login(&self.place, &self.how, &heard, error))
             }
             (Err(error), None) => Err(error),

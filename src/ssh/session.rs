@@ -131,9 +131,12 @@ impl Session {
         ))
     }
 
-    /// What came on standard error and belongs to no answer.
-    pub fn heard_errors(&self) -> String {
-        String::from_utf8_lossy(&self.client.errors.bytes).into_owned()
+    /// What came and belongs to no answer: what was said there instead of one, as by an account
+    /// that may not log in, and after it what the client complains of.
+    pub fn last_words(&self) -> String {
+        let Client { output, errors, .. } = &self.client;
+        let words = [&output.bytes[..], &errors.bytes].join(&b'\n');
+        String::from_utf8_lossy(&words).into_owned()
     }
 
     fn say(&mut self, script: &str) {
