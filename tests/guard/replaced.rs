@@ -156,6 +156,7 @@ fn when_nothing_tells_whose_the_right_is_both_say_so_and_one_write_settles_it() 
         site.db[2].server.kill();
         let (old, new) = (&site.db[old], &site.db[new]);
         site.switch.block(&old.host);
+        old.insert(900); // to have more does not make it the newer
         new.server.sql("STOP SLAVE");
         new.server.sql("RESET SLAVE ALL");
         new.server.sql("SET GLOBAL read_only = 0");
