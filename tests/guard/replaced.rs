@@ -43,7 +43,7 @@ fn with_the_guard_at_work_a_cut_off_primary_acknowledges_nothing_after_its_repla
     let cut = Instant::now();
     site.switch.block(&db1.host);
     // Sooner than MHA: four pings and its own work.
-    sleep(GRACE + ms(2000));
+    sleep(GRACE + ms(3000));
     let writable = site.fail_over(1, 2);
     sleep(ms(1500));
     site.switch.heal(&db1.host);
