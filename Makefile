@@ -3,13 +3,15 @@ FAULT ?= kill
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SBIN = $(DESTDIR)$(PREFIX)/sbin
 
-.PHONY: help build test demo install lint fmt packages
+.PHONY: help build test demo bench install lint fmt packages
 
 help:
 	@echo 'make build            the program, for release: target/release/hookbox'
 	@echo 'make install          it goes to $(SBIN)/hookbox   (PREFIX, DESTDIR)'
 	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
 	@echo 'make demo FAULT=hang  or cut, or stop'
+	@echo 'make bench            the outage that a client sees when MHA changes the primary; as root'
+	@echo 'make bench BASELINE=DIR   beside that with the master_ip_* scripts in DIR'
 	@echo 'make test             everything; as root also with real servers, keepalived and networks'
 	@echo 'make lint             formatting, clippy and documentation, warnings denied'
 	@echo 'make fmt              formats the source'
@@ -27,6 +29,10 @@ install: build
 demo: packages
 	cargo build --quiet --locked --bin hookbox --example demo
 	@FAULT=$(FAULT) $(TARGET)/debug/examples/demo
+
+bench: packages
+	cargo build --quiet --locked --release --bin hookbox --example bench
+	@BASELINE=$(BASELINE) $(TARGET)/release/examples/bench
 
 test: packages
 	@scripts/test

@@ -114,7 +114,8 @@ impl Cluster {
         ));
         self.db1.wait_until_semi_sync();
         for host in self.hosts() {
-            host.sh("rm -rf /var/lib/hookbox /var/log/hookbox /run/hookbox");
+            host.sh("umount -q /var/lib/hookbox || true
+                rm -rf /var/lib/hookbox /var/log/hookbox /run/hookbox");
         }
         self.configure("");
     }

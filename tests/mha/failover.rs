@@ -29,7 +29,7 @@ fn a_server_that_is_killed_is_replaced_and_closed_when_it_comes_back() {
     trial.guard();
     let failed = fail_over(&mut trial, "stopssh", |cluster| cluster.db1.kill());
     assert!(trial.is_alone(2), "{}", trial.story());
-    trial.fault(|cluster| cluster.db1.start());
+    trial.comes_back_open(|cluster| cluster.db1.start());
     trial.wait_until_closed(1);
     assert!(trial.end("kill -9", 2, failed) < GENEROUS);
 }
@@ -39,7 +39,7 @@ fn a_server_that_hangs_is_replaced_and_closed_when_it_goes_on() {
     trial!(trial);
     trial.guard();
     let failed = fail_over(&mut trial, "stopssh", |cluster| cluster.db1.freeze());
-    trial.fault(|cluster| cluster.db1.thaw());
+    trial.comes_back_open(|cluster| cluster.db1.thaw());
     trial.wait_until_closed(1);
     assert!(trial.end("SIGSTOP", 2, failed) < GENEROUS);
 }

@@ -1,9 +1,9 @@
-//! What can be wrong on the manager or on the way from it: each hook ends in time and says so in
-//! one line. The hooks are called by hand with MHA's words.
+//! What can be wrong on the manager or on the way from it: each hook ends in time and says in one
+//! line what it was. The hooks are called by hand with MHA's words.
 
 use std::time::Duration;
 
-use crate::lab::{Ended, Mha};
+use crate::lab::{Ended, Mha, VIP, wait_until};
 use crate::trial;
 use crate::trial::Trial;
 
@@ -12,11 +12,14 @@ const SILENT_SSH: &str = "use IO::Socket::INET;
     my $listener = IO::Socket::INET->new(LocalPort => 2222, Listen => 9) or die;
     my @kept; push @kept, $listener->accept while 1;";
 
-/// `words` with what MHA would say instead of some of them.
+/// What a busy machine may add to any limit.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// `words` with these in the place of those of the same name.
 fn with(mut words: Vec<String>, changes: &[&str]) -> Vec<String> {
+    let name = |word: &str| word.split('=').next().unwrap().to_owned();
     for change in changes {
-        let option = change.split('=').next().unwrap();
-        words.retain(|word| word.split('=').next() != Some(option));
+        words.retain(|word| name(word) != name(change));
         words.push((*change).to_owned());
     }
     words
@@ -24,107 +27,169 @@ fn with(mut words: Vec<String>, changes: &[&str]) -> Vec<String> {
 
 fn failover(trial: &Trial, command: &str, changes: &[&str]) -> Ended {
     let words = with(Mha::failover_words(command), changes);
-    show(
-        trial.mha().hook("master_ip_failover", &words).end(),
-        command,
-    )
+    trial.mha().hook("master_ip_failover", &words).end()
 }
 
 fn online(trial: &Trial, command: &str, changes: &[&str]) -> Ended {
     let words = with(Mha::online_words(command), changes);
-    show(
-        trial.mha().hook("master_ip_online_change", &words).end(),
-        command,
-    )
+    trial.mha().hook("master_ip_online_change", &words).end()
 }
-fn show(ended: Ended, command: &str) -> Ended {
-    println!(
-        "{command} -> {} in {} ms\n{}",
-        ended.status,
-        ended.took.as_millis(),
-        ended.said
-    );
-    ended
+
+/// Asserts how a hook ended, and that what it says at the end, its timeline aside, names `cause`
+/// once.
+fn assert_says(ended: &Ended, status: i32, limit: Duration, cause: &str) {
+    assert_eq!(ended.status, status, "{}", ended.said);
+    assert!(ended.took < limit + SLACK, "{ended:?}");
+    let causes = ended
+        .said
+        .lines()
+        .filter(|line| !is_of_timeline(line) && line.contains(cause))
+        .count();
+    assert_eq!(causes, 1, "{cause:?} in\n{}", ended.said);
+}
+
+/// `master_ip_failover:   0.002s  done        …`
+fn is_of_timeline(line: &str) -> bool {
+    let second = line.split_whitespace().nth(1).unwrap_or_default();
+    second
+        .strip_suffix('s')
+        .is_some_and(|seconds| seconds.parse::<f64>().is_ok())
 }
 
 #[test]
-fn an_ssh_that_never_answers() {
+fn an_ssh_that_never_answers_costs_no_more_than_its_limit() {
     trial!(trial);
-    let _listener = trial
-        .db(1)
-        .host
-        .start("perl", &["-e", SILENT_SSH], "/dev/null");
-    let port = "--orig_master_ssh_port=2222";
-    failover(&trial, "status", &[port]);
-    online(&trial, "stop", &[port]);
-    failover(&trial, "stop", &[port]);
-    failover(&trial, "stopssh", &[port]);
+    let host = &trial.db(1).host;
+    let _listener = host.start("perl", &["-e", SILENT_SSH], "/dev/null");
+    wait_until("it listens", Duration::from_secs(5), || {
+        !host.sh("ss -Hltn 'sport = :2222'").is_empty()
+    });
+    let port = ["--orig_master_ssh_port=2222"];
+    let (connect, last_try) = (Duration::from_secs(5), Duration::from_secs(1));
+    let silent = "no login within 5.0s";
+    assert_says(&failover(&trial, "status", &port), 1, connect, silent);
+    assert_says(&online(&trial, "stop", &port), 1, connect, silent);
+    let answers = "answers, and its host cannot be reached by ssh";
+    assert_says(&failover(&trial, "stop", &port), 1, last_try, answers);
+    assert_says(&failover(&trial, "stopssh", &port), 1, connect, answers);
+    assert!(trial.is_alone(1), "{}", trial.story());
 }
 
 #[test]
-fn a_full_disk() {
+fn a_full_disk_ends_an_online_change_and_holds_up_no_failover() {
     trial!(trial);
-    trial.cluster().manager.sh("mkdir -p /var/lib/hookbox; mount -t tmpfs -o size=4k full /var/lib/hookbox; dd if=/dev/zero of=/var/lib/hookbox/x 2>/dev/null || true");
-    failover(&trial, "status", &[]);
-    online(&trial, "stop", &[]);
-    failover(&trial, "stopssh", &[]);
+    let fill = "mkdir -p /var/lib/hookbox; mount -t tmpfs -o size=4k lab /var/lib/hookbox
+        cat /dev/zero > /var/lib/hookbox/full || true";
+    trial.cluster().manager.sh(fill);
+    let soon = Duration::from_secs(1);
+    let full = "No space left on device";
+    assert_says(&online(&trial, "stop", &[]), 1, soon, full);
+    assert!(trial.is_alone(1), "{}", trial.story());
+    let ended = failover(&trial, "stopssh", &[]);
+    assert_eq!(ended.status, 0, "{}", ended.said);
+    assert!(ended.said.contains("undo will not be possible"));
+    assert!(trial.is_alone(0), "{}", trial.story());
+    assert_eq!(failover(&trial, "start", &[]).status, 0);
+    assert!(trial.is_alone(2), "{}", trial.story());
     trial.cluster().manager.sh("umount /var/lib/hookbox");
 }
 
 #[test]
-fn an_unresolvable_host() {
+fn an_unresolvable_host_is_named() {
     trial!(trial);
-    let nowhere = [
+    let soon = Duration::from_secs(1);
+    let orig = [
         "--orig_master_host=nowhere.invalid",
         "--orig_master_ip=nowhere.invalid",
     ];
-    failover(&trial, "status", &nowhere);
-    online(&trial, "stop", &nowhere);
-    failover(&trial, "stop", &nowhere);
-    failover(&trial, "stopssh", &nowhere);
-    let nowhere = [
+    let new = [
         "--new_master_host=nowhere.invalid",
         "--new_master_ip=nowhere.invalid",
     ];
-    online(&trial, "stop", &nowhere);
-    failover(&trial, "start", &nowhere);
+    let name = "Could not resolve hostname nowhere.invalid";
+    let name_or = "look up nowhere.invalid";
+    assert_says(&failover(&trial, "status", &orig), 1, soon, name);
+    assert_says(&online(&trial, "stop", &orig), 1, soon, name_or);
+    assert_says(&online(&trial, "stop", &new), 1, soon, name_or);
+    assert!(trial.is_alone(1), "{}", trial.story());
+    assert_says(&failover(&trial, "start", &new), 10, soon, name_or);
 }
 
 #[test]
-fn a_wrong_password() {
+fn a_wrong_password_changes_nothing_online_and_is_told_in_a_failover() {
     trial!(trial);
-    trial
+    let soon = Duration::from_secs(1);
+    let denied = "error 1045: Access denied";
+    let manager = &trial.cluster().manager;
+    manager.write("/etc/hookbox/mha.password", "wrong\n", 0o600);
+    assert_says(&online(&trial, "stop", &[]), 1, soon, denied);
+    assert_says(&failover(&trial, "start", &[]), 10, soon, denied);
+    // Without an account of its own hookbox takes the one that MHA passes.
+    let path = "/etc/hookbox/hookbox.toml";
+    let account = "user = \"mha\"\n\npassword_file = \"/etc/hookbox/mha.password\"\n";
+    let toml = manager.read(path);
+    assert!(toml.contains(account), "{toml}");
+    manager.write(path, toml.replace(account, ""), 0o644);
+    let wrong = "--orig_master_password=wrong";
+    assert_says(&online(&trial, "stop", &[wrong]), 1, soon, denied);
+    let wrong = "--new_master_password=wrong";
+    assert_says(&online(&trial, "stop", &[wrong]), 1, soon, denied);
+    assert!(trial.db(1).is_writable() && !trial.db(2).is_writable());
+}
+
+#[test]
+fn a_missing_interface_is_named_and_leaves_the_primary_as_it_was() {
+    trial!(trial);
+    let path = "/etc/hookbox/hookbox.toml";
+    let manager = &trial.cluster().manager;
+    let toml = manager.read(path).replace("dev eth0", "dev eth9");
+    manager.write(path, toml, 0o644);
+    let soon = Duration::from_secs(1);
+    let missing = "no interface eth9";
+    assert_says(&failover(&trial, "status", &[]), 1, soon, missing);
+    let elsewhere = "is on this host as 10.77.0.100/24 dev eth0";
+    assert_says(&online(&trial, "stop", &[]), 1, soon, elsewhere);
+    assert!(trial.is_alone(1), "{}", trial.story());
+    assert_says(&failover(&trial, "stopssh", &[]), 1, soon, elsewhere);
+    assert!(trial.is_alone(1), "{}", trial.story());
+    assert_says(&failover(&trial, "start", &[]), 10, soon, missing);
+}
+
+#[test]
+fn a_connection_whose_client_died_is_replaced() {
+    trial!(trial);
+    let manager = &trial.cluster().manager;
+    assert_eq!(online(&trial, "stop", &[]).status, 0);
+    // Its sockets stay, and nobody is behind them any more.
+    manager.sh("kill -KILL $(pgrep -x ssh)");
+    assert!(!manager.sh("find /run/hookbox/ssh -type s").is_empty());
+    let ended = online(&trial, "start", &[]);
+    assert_eq!(ended.status, 0, "{}", ended.said);
+    assert!(ended.took < Duration::from_secs(2) + SLACK, "{ended:?}");
+    assert!(trial.is_alone(2), "{}", trial.story());
+}
+
+#[test]
+fn a_connection_to_a_host_that_went_is_given_up_in_time() {
+    trial!(trial);
+    assert_eq!(failover(&trial, "status", &[]).status, 0);
+    let sockets = trial
         .cluster()
         .manager
-        .write("/etc/hookbox/mha.password", "wrong\n", 0o600);
-    failover(&trial, "status", &[]);
-    online(&trial, "stop", &["--orig_master_password=wrong"]);
-    online(&trial, "stop", &["--new_master_password=wrong"]);
-    failover(&trial, "start", &["--new_master_password=wrong"]);
-    failover(&trial, "stopssh", &[]);
-}
-
-#[test]
-fn a_missing_interface() {
-    trial!(trial);
-    let toml = trial.cluster().manager.read("/etc/hookbox/hookbox.toml");
-    trial.cluster().manager.write(
-        "/etc/hookbox/hookbox.toml",
-        toml.replace("dev eth0", "dev eth9"),
-        0o644,
-    );
-    failover(&trial, "status", &[]);
-    online(&trial, "stop", &[]);
-    failover(&trial, "stopssh", &[]);
-    failover(&trial, "start", &[]);
-}
-
-#[test]
-fn a_connection_that_died() {
-    trial!(trial);
-    online(&trial, "stop", &[]);
+        .sh("find /run/hookbox/ssh -type s || true");
+    trial.fault(|cluster| cluster.switch.block(&cluster.db1.host));
+    let ended = failover(&trial, "stop", &[]);
+    assert_eq!(ended.status, 0, "{}", ended.said);
+    let limit = Duration::from_secs(2);
+    assert!(ended.took < limit + SLACK, "{ended:?}");
     println!(
+        "cut off with {} connections: {} ms",
+        sockets.lines().count(),
+        ended.took.as_millis()
+    );
+    assert!(
+        !ended.said.contains(VIP) || !ended.said.contains("FAILED"),
         "{}",
-        trial.cluster().manager.sh("find /run/hookbox -ls; ps ax")
+        ended.said
     );
 }
