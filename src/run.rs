@@ -263,7 +263,12 @@ impl<'a> Run<'a> {
                 self.undos.pop();
                 self.tell(Mark::AlreadySo, step, None);
             }
-            Err(error) => return Err(self.failed(step, error)),
+            Err(error) => {
+                if let Some(undo) = self.undos.last_mut() {
+                    undo.deed = format!("perhaps: {step}");
+                }
+                return Err(self.failed(step, error));
+            }
         }
         Ok(())
     }

@@ -44,13 +44,16 @@ pub struct Place {
 /// A shell on another host.
 ///
 /// A command whose answer does not come ends the connection, since the next answer would belong to
-/// it; the next command then begins a new one. So does what is taken back after a failure.
+/// it. The next command then begins a new one, and first ends the shell of the old one: what is
+/// taken back there must not be done again by a command that arrives late.
 pub struct Shell {
     place: Place,
     how: config::Ssh,
     reuse: Option<Reuse>,
     deadline: Deadline,
     session: Option<Session>,
+    /// What the next session does first: it ends the last one.
+    first: String,
 }
 
 impl Shell {
@@ -58,6 +61,9 @@ impl Shell {
     ///
     /// `sockets` is a directory for connections that outlive this process, made if need be; they
     /// end by themselves after `[ssh] reuse`. None for one that nobody else uses.
+    ///
+    /// A signal that is blocked here is blocked for a connection that outlives us too, so whoever
+    /// can opens it before SIGTERM is.
     ///
     /// # Errors
     /// [`Kind::Config`] when OpenSSH's client cannot be started.
@@ -73,6 +79,7 @@ impl Shell {
             reuse: sockets.and_then(|dir| Reuse::in_directory(dir, place, how)),
             deadline: deadline.clone(),
             session: None,
+            first: String::new(),
         };
         shell.begin()?;
         Ok(shell)
@@ -86,7 +93,7 @@ impl Shell {
             return;
         };
         if !reuse.has_master()
-            && let Err(error) = client::start_detached(&reuse.words(place, how), how)
+            && let Err(error) = client::start_detached(reuse.words(place, how), how)
         {
             log::debug!("no connection to {} is left behind: {error}", place.name);
         }
@@ -132,9 +139,10 @@ impl Shell {
     /// As [`Shell::ready`]; [`Kind::Timeout`] or [`Kind::Unreachable`] when the answer does not
     /// come, and then nobody knows whether it was carried out. Its exit status is no error.
     pub fn script(&mut self, script: &str) -> Result<Said> {
-        let until = self.deadline.at_most(COMMAND_LIMIT);
-        let limit = self.command_limit();
+        let deadline = self.deadline.clone();
         let session = self.session()?;
+        let until = deadline.at_most(COMMAND_LIMIT);
+        let limit = until.left();
         let said = match session.ask(script, &until) {
             Ok(Some(said)) => return Ok(said),
             Ok(None) => Err(Error::new(
@@ -144,7 +152,8 @@ impl Shell {
             Err(error) => Err(error),
         };
         // What the answer would have been is unknown, and it may still come.
-        let heard = session.heard_errors();
+        let heard = session.last_words();
+        self.first = session.how_to_end_it().unwrap_or_default();
         self.session = None;
         said.map_err(|error| failure::of_command(&self.place, &self.how, &heard, error))
     }
@@ -175,7 +184,7 @@ impl Shell {
             (Ok(true), Some(session)) => Ok(self.session.insert(session)),
             (Err(error), _) if error.kind() == Kind::Overtaken => Err(error),
             (Err(error), Some(session)) => {
-                let heard = session.heard_errors();
+                let heard = session.last_words();
                 Err(failure::of_login(&self.place, &self.how, &heard, error))
             }
             (Err(error), None) => Err(error),
@@ -195,7 +204,7 @@ impl Shell {
         };
         let login = self.deadline.at_most(self.how.connect);
         let patience = reused.then(|| login.at_most(REUSE_LIMIT));
-        self.session = Some(Session::start(&words, login, patience)?);
+        self.session = Some(Session::start(words, &self.first, login, patience)?);
         Ok(())
     }
 

@@ -126,7 +126,8 @@ impl<'a> Guard<'a> {
                 .is_err_and(|error| error.server_code().is_some())
         };
         let blind = peers.iter().any(said_no);
-        let answered = blind || peers.iter().any(Result::is_ok);
+        let is_another = |seen: &Seen| own.as_ref().is_none_or(|own| own.id != seen.id);
+        let answered = blind || peers.iter().flatten().any(is_another);
         let company = match witness {
             Ok(witness) => witness.is_some() || answered,
             Err(_) if answered => true,
@@ -141,7 +142,7 @@ impl<'a> Guard<'a> {
             address: Address::Unknown,
             rivals: Vec::new(),
         };
-        self.find_rivals(&server, own.as_ref(), &held, &peers, &mut sight)?;
+        self.find_rivals(own.as_ref(), &held, &peers, &mut sight)?;
         let text = describe(&sight, &asked.silence(), &peers, config);
         Ok(Some(Look {
             at,
@@ -155,7 +156,6 @@ impl<'a> Guard<'a> {
 
     fn find_rivals(
         &self,
-        server: &Server,
         own: Option<&Seen>,
         held: &[Vip],
         peers: &[Result<Seen>],
@@ -179,10 +179,7 @@ impl<'a> Guard<'a> {
             sight.rivals.push(Rival {
                 name: place.0.to_string(),
                 replicas: followed_by(own_id, seen.id, &others),
-                data: match own {
-                    Some(own) => newer_data(server, own, seen)?,
-                    None => Speaks::ForNeither,
-                },
+                data: own.map_or(Speaks::ForNeither, |own| newer_data(own, seen)),
             });
         }
         Ok(())

@@ -15,19 +15,8 @@ pub struct Seen {
     /// The `server_id`s of the servers it is connected to and receives from. What a channel is set
     /// to proves nothing: MHA leaves a new primary's as it was until the end of a failover.
     pub receives_from: Vec<u32>,
-    /// Whose transactions it has.
-    pub transactions: Transactions,
-}
-
-/// Whose transactions a server has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transactions {
-    /// MariaDB.
-    History(History),
-    /// MySQL's `gtid_executed`.
-    Set(String),
-    /// It numbers none.
-    Unknown,
+    /// Whose transactions it has; `None` where the server does not tell (MySQL).
+    pub history: Option<History>,
 }
 
 /// Asks `server`, whose state is known, for the rest.
@@ -43,26 +32,8 @@ pub fn see(server: &Server, state: &State) -> Result<Seen> {
         id: state.server_id,
         writable: state.writes == Writes::Open,
         receives_from: connected.map(|channel| channel.source_id).collect(),
-        transactions: match server.history()? {
-            Some(history) => Transactions::History(history),
-            None => gtid_set(server)?,
-        },
+        history: server.history()?,
     })
-}
-
-fn gtid_set(server: &Server) -> Result<Transactions> {
-    match server.ask("SELECT @@GLOBAL.gtid_executed") {
-        Ok(answer) => {
-            let set = answer.first().and_then(|row| row.at(0)).unwrap_or_default();
-            Ok(match set.is_empty() {
-                true => Transactions::Unknown,
-                false => Transactions::Set(set.replace('\n', "")),
-            })
-        }
-        // MySQL before 5.6 has no such variable.
-        Err(error) if error.server_code().is_some() => Ok(Transactions::Unknown),
-        Err(error) => Err(error),
-    }
 }
 
 /// Whether two servers are in step, since one of them receives from the other. Whether both may
@@ -96,45 +67,22 @@ pub fn followed_by(own: Option<u32>, rival: u32, others: &[&Seen]) -> Speaks {
     }
 }
 
-/// For whom the transactions speak: for the one that has all of the other's and more, and on
-/// MariaDB for the one that wrote on from the other's, see [`History::taken_over`]. `server` is
-/// asked to compare the sets of MySQL.
+/// For whom the transactions speak: for the one that wrote on from the other's.
 ///
-/// # Errors
-/// When it does not answer.
-pub fn newer_data(server: &Server, own: &Seen, rival: &Seen) -> Result<Speaks> {
-    let (taken_over, taken_back) = match (&own.transactions, &rival.transactions) {
-        (Transactions::History(ours), Transactions::History(theirs)) => {
-            let has_more = |one: &History, other: &History| one.covers(other) && !other.covers(one);
-            let is_newer = |one: (&History, u32), other: (&History, u32)| {
-                History::taken_over(other, one).is_some() || has_more(one.0, other.0)
-            };
-            let (ours, theirs) = ((ours, own.id), (theirs, rival.id));
-            (is_newer(theirs, ours), is_newer(ours, theirs))
-        }
-        (Transactions::Set(ours), Transactions::Set(theirs)) => {
-            let (theirs_has, ours_has) = contained(server, ours, theirs)?;
-            (theirs_has && !ours_has, ours_has && !theirs_has)
-        }
-        _ => (false, false),
+/// To have more is not enough: an old primary has more than a new one that has written nothing yet.
+/// MySQL's sets say no more than that.
+pub fn newer_data(own: &Seen, rival: &Seen) -> Speaks {
+    let (Some(ours), Some(theirs)) = (&own.history, &rival.history) else {
+        return Speaks::ForNeither;
     };
-    Ok(match (taken_over, taken_back) {
+    let (ours, theirs) = ((ours, own.id), (theirs, rival.id));
+    let replaced = History::taken_over(ours, theirs).is_some();
+    let replaces = History::taken_over(theirs, ours).is_some();
+    match (replaced, replaces) {
         (true, false) => Speaks::ForRival,
         (false, true) => Speaks::ForOwn,
         _ => Speaks::ForNeither,
-    })
-}
-
-/// Whether all of `ours` is in `theirs`, and all of `theirs` in `ours`.
-fn contained(server: &Server, ours: &str, theirs: &str) -> Result<(bool, bool)> {
-    use crate::db::dialect::quote;
-    let (a, b) = (quote(ours), quote(theirs));
-    let answer = server.ask(&format!(
-        "SELECT GTID_SUBSET({a}, {b}), GTID_SUBSET({b}, {a})"
-    ))?;
-    let row = answer.first();
-    let yes = |place| row.and_then(|row| row.at(place)) == Some("1");
-    Ok((yes(0), yes(1)))
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +94,7 @@ mod tests {
             id,
             writable: true,
             receives_from: receives_from.to_vec(),
-            transactions: Transactions::Unknown,
+            history: None,
         }
     }
 
@@ -175,5 +123,21 @@ mod tests {
         assert!(are_in_step(None, &two, &[&two, &three]));
         assert!(!are_in_step(None, &three, &[&two, &three]));
         assert!(!are_in_step(None, &server(2, &[]), &[]));
+    }
+
+    #[test]
+    fn newer_is_who_wrote_on_and_not_who_has_more() {
+        let with = |id, gtids| Seen {
+            history: Some(History::read([gtids, ""])),
+            ..server(id, &[])
+        };
+        let old = with(1, "0-1-1005");
+        let wrote_nothing = with(2, "0-1-1000");
+        assert_eq!(newer_data(&old, &wrote_nothing), Speaks::ForNeither);
+        assert_eq!(newer_data(&wrote_nothing, &old), Speaks::ForNeither);
+        let wrote_on = with(2, "0-1-1000,0-2-1001");
+        assert_eq!(newer_data(&old, &wrote_on), Speaks::ForRival);
+        assert_eq!(newer_data(&wrote_on, &old), Speaks::ForOwn);
+        assert_eq!(newer_data(&server(1, &[]), &wrote_on), Speaks::ForNeither);
     }
 }

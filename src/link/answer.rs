@@ -15,7 +15,7 @@ pub const FORM: u32 = 1;
 /// How `hookbox vip` ended.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Answer {
-    /// [`FORM`].
+    /// The number of this form.
     pub v: u32,
     /// Version of the program.
     pub hookbox: String,

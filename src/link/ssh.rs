@@ -98,6 +98,7 @@ impl Remote {
     fn vip(&self, verb: &str, vip: Option<&Vip>, more: &[&str]) -> Result<Option<Answer>> {
         self.timeline.take();
         self.announced.take();
+        self.log_in()?;
         let left = self.shell.borrow().command_limit();
         let limit = left.saturating_sub(WAY_BACK).max(left / 2);
         let limit = format!("{}ms", limit.as_millis());

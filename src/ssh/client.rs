@@ -23,7 +23,7 @@ const MOST: usize = 1 << 20;
 /// How long a killed process may take to be gone; one in an uninterruptible wait stays longer.
 const REAP_LIMIT: Duration = Duration::from_millis(200);
 
-/// The client's command line for a shell at `place`.
+/// The client's command line, but for the command that is run at `place`.
 ///
 /// OpenSSH takes the first value that it meets of an option, so ours come first: those that MHA
 /// passes try five times and notice a dead peer after 20 minutes. ConnectTimeout is for a client
@@ -46,8 +46,6 @@ pub(super) fn words(place: &Place, how: &config::Ssh, reuse: &[&str]) -> Vec<Str
     }
     words.extend(options(place, how));
     words.extend(["--".to_owned(), place.address.clone()]);
-    // Whatever the account's login shell is.
-    words.push("exec sh".to_owned());
     words
 }
 
@@ -70,7 +68,6 @@ fn command(words: &[String]) -> Command {
         .args(&words[1..])
         // The reasons of the C library in English too.
         .env("LC_ALL", "C")
-        .current_dir("/")
         // Ctrl-C at a terminal is for us to act on.
         .process_group(0);
     command
@@ -83,10 +80,11 @@ fn not_started(program: &str, error: std::io::Error) -> Error {
 }
 
 /// Starts a client that nobody waits for; it is killed when it has not logged in in time.
-pub(super) fn start_detached(words: &[String], how: &config::Ssh) -> Result<()> {
+pub(super) fn start_detached(mut words: Vec<String>, how: &config::Ssh) -> Result<()> {
     let limit = format!("{}", how.connect.as_secs_f64());
     let timeout = ["timeout", "--signal=KILL", &limit].map(str::to_owned);
-    let words = [&timeout, words].concat();
+    words.splice(0..0, timeout);
+    words.push("true".to_owned());
     command(&words)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -80,12 +80,13 @@ fn by_hand(place: &Place, how: &config::Ssh, batch: bool) -> String {
     quote(&words)
 }
 
-/// The last thing that ssh said, without `ssh: ` or the `root@10.0.0.11: ` that is said already.
+/// The last thing that was said, without `ssh: ` or the `root@10.0.0.11: ` that is said already.
 fn last_line(place: &Place, heard: &str) -> Option<String> {
-    let line = heard
-        .lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty())?;
+    // That a key was added, or is not safe from quantum computers, ends no connection.
+    let is_reason = |line: &&str| {
+        !line.is_empty() && !line.starts_with("Warning: ") && !line.starts_with("** ")
+    };
+    let line = heard.lines().map(str::trim).rfind(is_reason)?;
     let line = match line.split_once(": ") {
         Some((who, line)) if who == "ssh" || who.ends_with(&format!("@{}", place.address)) => line,
         _ => line,

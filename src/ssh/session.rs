@@ -13,12 +13,13 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// What the shell is told first. An account that is not root may have neither directory in its
 /// path; messages are read by people who may not share its language.
 ///
-/// Its last line tells how long that host has been up, in hundredths of a second.
+/// Its last line is the shell's process number, and for how long that host has been up, in
+/// hundredths of a second.
 const FIRST: &str = "\
 PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL
 look() { read up idle < /proc/uptime; }
 is_wanted() { look && [ ${up%.*}${up#*.} -le $1 ]; }
-look && echo ${up%.*}${up#*.}";
+look; echo $$ ${up%.*}${up#*.}";
 
 /// What a command said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,9 @@ pub(super) struct Session {
     secret: String,
     asked: u32,
     begun: Stopwatch,
-    /// What the clock there showed when the login was over; None if it has none.
+    /// The shell's process number there, once it has answered.
+    pid: Option<u32>,
+    /// What the clock there showed then; None if it has none.
     clock: Option<u128>,
     login: Deadline,
     /// How long the login may take in all.
@@ -49,13 +52,22 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Starts to log in; the first command is on its way.
-    pub fn start(words: &[String], login: Deadline, patience: Option<Deadline>) -> Result<Session> {
+    /// Starts the client to log in; `first` is done before any other command.
+    pub fn start(
+        mut client: Vec<String>,
+        first: &str,
+        login: Deadline,
+        patience: Option<Deadline>,
+    ) -> Result<Session> {
         let random = || RandomState::new().hash_one(0);
+        let secret = format!("{:016x}{:016x}", random(), random());
+        // Whatever the account's login shell is. The secret is known by, not to, this shell.
+        client.push(format!("exec sh -s {secret}"));
         let mut session = Session {
-            client: Client::start(words)?,
-            secret: format!("{:016x}{:016x}", random(), random()),
+            client: Client::start(&client)?,
+            secret,
             asked: 0,
+            pid: None,
             begun: Stopwatch::start(),
             clock: None,
             limit: login.left(),
@@ -63,7 +75,7 @@ impl Session {
             patience,
             is_logged_in: false,
         };
-        session.say(FIRST);
+        session.say(&format!("{first}\n{FIRST}"));
         // A pipe takes it at once; what it does not take goes with the next wait.
         session
             .client
@@ -84,7 +96,9 @@ impl Session {
                 return Ok(false);
             };
             // The account's own start files may have said something before.
-            self.clock = said.output.lines().last().and_then(|up| up.parse().ok());
+            let mut last = said.output.lines().last().unwrap_or_default().split(' ');
+            self.pid = last.next().and_then(|pid| pid.parse().ok());
+            self.clock = last.next().and_then(|clock| clock.parse().ok());
             self.is_logged_in = true;
         }
         Ok(self.is_logged_in)
@@ -109,9 +123,20 @@ impl Session {
         self.hear(until)
     }
 
-    /// What came on standard error and belongs to no answer.
-    pub fn heard_errors(&self) -> String {
-        String::from_utf8_lossy(&self.client.errors.bytes).into_owned()
+    /// What ends this session's shell from another one. Until then it may still get what was sent.
+    pub fn how_to_end_it(&self) -> Option<String> {
+        let (pid, secret) = (self.pid?, &self.secret);
+        Some(format!(
+            "! grep -q {secret} /proc/{pid}/cmdline 2> /dev/null || kill -s KILL {pid}"
+        ))
+    }
+
+    /// What came and belongs to no answer: what was said there instead of one, as by an account
+    /// that may not log in, and after it what the client complains of.
+    pub fn last_words(&self) -> String {
+        let Client { output, errors, .. } = &self.client;
+        let words = [&output.bytes[..], &errors.bytes].join(&b'\n');
+        String::from_utf8_lossy(&words).into_owned()
     }
 
     fn say(&mut self, script: &str) {

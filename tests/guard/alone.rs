@@ -71,6 +71,10 @@ fn a_primary_that_is_cut_off_closes_its_writes_and_gives_its_address_up() {
         );
         let told = db1.told();
         assert!(told.contains("nobody answers"), "{told}");
+        assert_eq!(site.db[1].told() + &site.db[2].told(), "");
+        if !carrier {
+            continue;
+        }
         let runs = db1.runs();
         sleep(ms(2100));
         assert_eq!(db1.runs(), runs, "the journal grows: {}", db1.told());
@@ -78,7 +82,6 @@ fn a_primary_that_is_cut_off_closes_its_writes_and_gives_its_address_up() {
         site.switch.heal(&db1.host);
         sleep(ms(1500));
         assert!(db1.has_given_up());
-        assert_eq!(site.db[1].told() + &site.db[2].told(), "");
     }
 }
 

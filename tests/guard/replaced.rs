@@ -43,7 +43,7 @@ fn with_the_guard_at_work_a_cut_off_primary_acknowledges_nothing_after_its_repla
     let cut = Instant::now();
     site.switch.block(&db1.host);
     // Sooner than MHA: four pings and its own work.
-    sleep(GRACE + ms(2000));
+    sleep(GRACE + ms(3000));
     let writable = site.fail_over(1, 2);
     sleep(ms(1500));
     site.switch.heal(&db1.host);
@@ -156,6 +156,7 @@ fn when_nothing_tells_whose_the_right_is_both_say_so_and_one_write_settles_it() 
         site.db[2].server.kill();
         let (old, new) = (&site.db[old], &site.db[new]);
         site.switch.block(&old.host);
+        old.insert(900); // to have more does not make it the newer
         new.server.sql("STOP SLAVE");
         new.server.sql("RESET SLAVE ALL");
         new.server.sql("SET GLOBAL read_only = 0");

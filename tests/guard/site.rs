@@ -216,7 +216,8 @@ impl Node {
 
     pub fn take_vip(&self) {
         self.host.sh(&format!(
-            "ip addr add {VIP}/24 dev eth0; arping -q -U -c 1 -I eth0 {VIP} || true"
+            "ip addr add {VIP}/24 dev eth0
+             arping -q -U -c 1 -I eth0 {VIP} > /dev/null 2>&1 &"
         ));
     }
 

@@ -6,10 +6,10 @@ use hookbox::config;
 use hookbox::error::Kind;
 use hookbox::ssh::Place;
 
-use crate::site::{DB1, Site, mute_listener, root_at};
+use crate::site::{DB1, Site, mute_listener, operator, root_at};
 
 /// How long a refusal may take that somebody answers with at once.
-const SOON: Duration = Duration::from_millis(1500);
+const SOON: Duration = Duration::from_secs(4);
 
 /// A login that ends with `why` within `limit`; the line is printed for whoever reads tests.
 fn fails(site: &Site, place: &Place, how: &config::Ssh, why: (Kind, &str), limit: Duration) {
@@ -26,15 +26,12 @@ fn fails(site: &Site, place: &Place, how: &config::Ssh, why: (Kind, &str), limit
 
 /// Nothing is said at all: it is given up when `[ssh] connect` is over, not before.
 fn hangs(site: &Site, place: &Place) {
-    let how = site.how();
+    let how = config::Ssh {
+        connect: Duration::from_secs(2),
+        ..site.how()
+    };
     let why = (Kind::Timeout, "no login within 2.0s");
-    fails(
-        site,
-        place,
-        &how,
-        why,
-        how.connect + Duration::from_millis(300),
-    );
+    fails(site, place, &how, why, Duration::from_millis(2500));
 }
 
 fn port(port: u16) -> Place {
@@ -60,6 +57,26 @@ fn who_is_not_admitted_is_told_so_and_nobody_is_asked_for_a_password() {
     for place in [root_at(DB1), stranger] {
         fails(&site, &place, &site.how(), why, SOON);
     }
+}
+
+#[test]
+fn an_account_without_a_shell_is_named_by_what_it_says_instead() {
+    let Some(site) = Site::new() else {
+        return;
+    };
+    let place = operator(&site);
+    site.db1.sh("usermod --shell /usr/sbin/nologin dba");
+    // As MHA has it: the client warns that it has added the key.
+    let trusting = [
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ];
+    let mut how = site.how();
+    how.options.splice(0..0, trusting.map(str::to_owned));
+    let why = (Kind::Unreachable, "This account is currently not available");
+    fails(&site, &place, &how, why, SOON);
 }
 
 #[test]

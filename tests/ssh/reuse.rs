@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hookbox::config;
 use hookbox::error::Kind;
-use hookbox::ssh::{Place, Shell};
+use hookbox::ssh::Shell;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -27,6 +27,31 @@ fn log_in(site: &Site, how: &config::Ssh) -> Duration {
     })
 }
 
+/// Logs in until one did so over a connection that was there: on a machine that has much to do it
+/// may be given up for a new one.
+fn reuse(site: &Site, how: &config::Ssh) -> Duration {
+    for _ in 0..10 {
+        let before = logins(site);
+        let took = log_in(site, how);
+        if logins(site) == before {
+            return took;
+        }
+    }
+    panic!("never reused");
+}
+
+/// How often sshd let somebody in.
+fn logins(site: &Site) -> usize {
+    site.sshd.log().matches("Accepted publickey").count()
+}
+
+fn all_end(site: &Site) {
+    wait_until("all end by themselves", Duration::from_secs(8), || {
+        site.clients().is_empty()
+    });
+}
+
+/// The connections that are kept, as process numbers.
 fn masters(site: &Site) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let mark = site.sockets().display().to_string();
@@ -50,14 +75,10 @@ fn a_connection_serves_the_next_hook_and_ends_by_itself() {
     let Some(site) = Site::new() else {
         return;
     };
-    let how = config::Ssh {
-        reuse: Duration::from_secs(2),
-        ..site.how()
-    };
+    let how = site.how();
     let cold = log_in(&site, &how);
-    let warm = log_in(&site, &how);
+    let warm = reuse(&site, &how);
     println!("cold {cold:.1?}, warm {warm:.1?}");
-    assert_eq!(site.sshd.log().matches("Accepted publickey").count(), 1);
     assert_eq!(
         site.clients().len(),
         1,
@@ -66,9 +87,7 @@ fn a_connection_serves_the_next_hook_and_ends_by_itself() {
     );
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&site.sockets()), 0o700);
-    wait_until("it ends by itself", Duration::from_secs(5), || {
-        site.clients().is_empty()
-    });
+    all_end(&site);
 
     let forever = config::Ssh {
         reuse: Duration::ZERO,
@@ -84,37 +103,27 @@ fn a_connection_left_behind_holds_up_nobody_and_serves_the_next_hook() {
         return;
     };
     let how = config::Ssh {
-        reuse: Duration::from_secs(3),
+        connect: Duration::from_secs(3),
         ..site.how()
     };
-    let warm_up = |place: &Place| {
+    let warm_up = || {
         site.on_manager(|_| {
             let started = Instant::now();
-            Shell::warm_up(place, &how, &site.sockets());
-            assert!(started.elapsed() < Duration::from_millis(100));
+            Shell::warm_up(&root_at(DB1), &how, &site.sockets());
+            assert!(started.elapsed() < Duration::from_millis(300));
         });
     };
-    warm_up(&root_at(DB1));
-    wait_until("it is there", Duration::from_secs(3), || {
-        masters(&site).len() == 1
+    warm_up();
+    wait_until("it is there alone", Duration::from_secs(4), || {
+        masters(&site).len() == 1 && site.clients().len() == 1
     });
-    wait_until("its maker has gone", Duration::from_secs(3), || {
-        site.clients().len() == 1
-    });
-    log_in(&site, &how);
-    assert_eq!(site.sshd.log().matches("Accepted publickey").count(), 1);
-    wait_until("it ends by itself", Duration::from_secs(6), || {
-        site.clients().is_empty()
-    });
+    reuse(&site, &how);
+    all_end(&site);
 
     site.sshd.freeze();
-    warm_up(&root_at(DB1));
+    warm_up();
     assert!(!site.clients().is_empty());
-    wait_until(
-        "a login that hangs is ended",
-        Duration::from_secs(4),
-        || site.clients().is_empty(),
-    );
+    all_end(&site);
 }
 
 #[test]
@@ -122,48 +131,40 @@ fn an_old_connection_that_does_not_answer_is_not_waited_for() {
     let Some(site) = Site::new() else {
         return;
     };
-    let how = config::Ssh {
-        reuse: Duration::from_secs(2),
-        ..site.how()
-    };
-    let cold = log_in(&site, &how);
+    let how = site.how();
+    log_in(&site, &how);
 
     // Killed: its socket stays, and nobody listens.
     signal(masters(&site)[0], Signal::SIGKILL);
+    let before = logins(&site);
     let stale = log_in(&site, &how);
-    println!("cold {cold:.1?}, past a socket left behind {stale:.1?}");
-    assert!(stale < cold + Duration::from_millis(400), "{stale:?}");
+    assert_eq!(logins(&site), before + 1, "one login is enough");
 
     // Stopped: it is connected to and never answers.
     let frozen = masters(&site)[0];
     signal(frozen, Signal::SIGSTOP);
     let hung = log_in(&site, &how);
-    println!("past a frozen one {hung:.1?}");
-    assert!(hung >= Duration::from_millis(500));
-    assert!(hung < cold + Duration::from_millis(900), "{hung:?}");
-    let next = log_in(&site, &how);
-    assert!(
-        next < cold + Duration::from_millis(400),
-        "the next one is not held up: {next:?}"
-    );
+    println!("past a socket left behind {stale:.1?}, past a frozen connection {hung:.1?}");
+    assert!((500..3000).contains(&hung.as_millis()), "{hung:?}");
+    log_in(&site, &how);
+    assert_eq!(masters(&site).len(), 2, "the next one is not held up");
     signal(frozen, Signal::SIGCONT);
-    wait_until("all end by themselves", Duration::from_secs(6), || {
-        site.clients().is_empty()
-    });
+    all_end(&site);
 
     // Alive, but the host behind it is not.
+    let how = config::Ssh {
+        connect: Duration::from_secs(2),
+        ..how
+    };
     log_in(&site, &how);
     site.sshd.freeze();
-    let started = Instant::now();
     site.on_manager(|deadline| {
-        let sockets = site.sockets();
+        let (started, sockets) = (Instant::now(), site.sockets());
         let mut shell = Shell::open(&root_at(DB1), &how, Some(&sockets), deadline).unwrap();
         assert_eq!(shell.ready().unwrap_err().kind(), Kind::Timeout);
+        assert!(started.elapsed() < Duration::from_millis(3000));
     });
-    assert!(started.elapsed() < how.connect + Duration::from_millis(900));
-    wait_until("all end by themselves", Duration::from_secs(6), || {
-        site.clients().is_empty()
-    });
+    all_end(&site);
 }
 
 #[test]
@@ -172,11 +173,7 @@ fn a_directory_that_others_may_use_holds_no_connections() {
         return;
     };
     fs::create_dir(site.sockets()).unwrap();
-    std::process::Command::new("chmod")
-        .arg("755")
-        .arg(site.sockets())
-        .status()
-        .unwrap();
+    fs::set_permissions(site.sockets(), fs::Permissions::from_mode(0o755)).unwrap();
     log_in(&site, &site.how());
     site.nothing_is_left();
     assert_eq!(fs::read_dir(site.sockets()).unwrap().count(), 0);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hookbox::config;
 use hookbox::error::{Error, Kind};
 use hookbox::link::{Link, Remote};
+use hookbox::run::Changed;
 use hookbox::ssh::{Place, Shell};
 use hookbox::time::Deadline;
 
@@ -66,10 +67,10 @@ fn a_host_that_stops_in_the_middle_of_a_command_ends_it_in_time_and_can_be_asked
         db1.del(&address).unwrap();
         assert!(!db1.has(&address).unwrap());
     });
-    site.on_manager(|_| {
-        let short = Deadline::after(Duration::from_millis(1200));
-        let mut shell = Shell::open(&root_at(DB1), &site.how(), None, &short).unwrap();
+    site.on_manager(|deadline| {
+        let mut shell = Shell::open(&root_at(DB1), &site.how(), None, deadline).unwrap();
         shell.ready().unwrap();
+        deadline.renew(Duration::from_secs(1));
         let started = Instant::now();
         let error = shell.run(&["sleep", "60"]).unwrap_err();
         assert_eq!(error.kind(), Kind::Timeout);
@@ -90,10 +91,10 @@ fn a_command_that_was_given_up_is_not_carried_out_later() {
             return;
         };
         for cut in ["frozen", "cut off"] {
-            site.on_manager(|_| {
-                let short = Deadline::after(Duration::from_secs(2));
-                let db1 = Remote::open(&root_at(DB1), &site.how(), None, &short).unwrap();
+            site.on_manager(|deadline| {
+                let db1 = Remote::open(&root_at(DB1), &site.how(), None, deadline).unwrap();
                 db1.log_in().unwrap();
+                deadline.renew(Duration::from_secs(2));
                 match cut {
                     "frozen" => site.sshd.freeze(),
                     _ => site.switch.block(&site.db1),
@@ -101,7 +102,8 @@ fn a_command_that_was_given_up_is_not_carried_out_later() {
                 let error = db1.add(&vip("10.77.0.100/24 dev eth0")).unwrap_err();
                 assert_eq!(error.kind(), Kind::Timeout, "{}", error.chain());
             });
-            sleep(Duration::from_secs(2));
+            // What it may be late by: as much as the login took.
+            sleep(Duration::from_secs(4));
             site.sshd.thaw();
             site.switch.heal(&site.db1);
             wait_until(
@@ -113,6 +115,25 @@ fn a_command_that_was_given_up_is_not_carried_out_later() {
             assert_eq!(site.addresses(), "10.77.0.11/24", "{cut}");
         }
     }
+}
+
+#[test]
+fn what_is_taken_back_is_not_done_again_by_the_command_that_was_given_up() {
+    let Some(site) = Site::with_hookbox() else {
+        return;
+    };
+    let address = vip("10.77.0.100/24 dev eth0");
+    site.with_db1(&site.how(), |db1| {
+        db1.log_in().unwrap();
+        // The shell alone: it has the command, and does not read it yet.
+        site.db1.sh("kill -s STOP $(pgrep -fx 'sh -s [0-9a-f]*')");
+        let started = Instant::now();
+        assert_eq!(db1.add(&address).unwrap_err().kind(), Kind::Timeout);
+        assert!(started.elapsed() < Duration::from_millis(5200));
+        assert_eq!(db1.del(&address).unwrap(), Changed::AlreadySo);
+        site.db1.sh("! pgrep -r T");
+    });
+    assert_eq!(site.addresses(), "10.77.0.11/24");
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Site {
     pub fn how(&self) -> config::Ssh {
         config::Ssh {
             options: as_root_of(&self.manager),
-            connect: Duration::from_secs(2),
+            reuse: Duration::from_secs(3),
             ..config::Ssh::default()
         }
     }
@@ -111,8 +111,16 @@ impl Site {
             .collect()
     }
 
+    /// No client runs, nor waits as a zombie to be reaped.
     pub fn nothing_is_left(&self) {
         assert_eq!(self.clients(), [""; 0]);
+        let zombie = format!("(ssh) Z {} ", std::process::id());
+        wait_until("all are reaped", Duration::from_secs(1), || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            let mut states =
+                processes.filter_map(|it| fs::read_to_string(it.path().join("stat")).ok());
+            !states.any(|state| state.contains(&zombie))
+        });
     }
 
     pub fn addresses(&self) -> String {
