@@ -18,4 +18,6 @@ mod check;
 mod cut_short;
 mod failover;
 mod faults;
+mod manual;
 mod online;
+mod variants;
