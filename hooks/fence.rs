@@ -99,8 +99,8 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
                 Ok(_) => Ok(None),
                 // The server said no: it will not say otherwise by being asked again, except when
                 // it was full or on its way down.
-                Err(error) if error.server_code().is_some() && !may_pass(&error) => Err(error),
                 Err(error) if error.kind() == Kind::Overtaken => Err(error),
+                Err(error) if !error.is_silence() && !may_pass(&error) => Err(error),
                 Err(error) => Ok(Some(error.chain())),
             }
         })?;

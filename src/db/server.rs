@@ -140,9 +140,9 @@ impl Server {
         match (&first, &self.login.otherwise) {
             (Err(error), Some(password)) if error.server_code() == Some(ACCESS_DENIED) => {
                 let login = Login {
-                    user: self.login.user.clone(),
                     password: password.clone(),
                     otherwise: None,
+                    ..self.login.clone()
                 };
                 Session::open(&self.endpoint, &login, &self.time())
             }
