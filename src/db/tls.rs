@@ -160,19 +160,31 @@ impl Tls {
                     format!("name {host} in its subjectAltName, or tls = \"verify_ca\""),
                 )
             }
-            _ => (
-                "its certificate is no good".to_owned(),
-                format!("see openssl verify -CAfile {ca} with the ssl_cert of that server"),
-            ),
+            why => return self.explain_bad(why),
         };
-        let error = Error::new(Kind::Denied, what).advise(advice);
-        match why {
-            CertificateError::UnknownIssuer
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYetContext { .. }
-            | CertificateError::NotValidForNameContext { .. } => error,
-            why => error.because(rustls::Error::InvalidCertificate(why.clone())),
+        Error::new(Kind::Denied, what).advise(advice)
+    }
+
+    /// What openssl makes by a short command line and takes for good.
+    fn explain_bad(&self, why: &CertificateError) -> Error {
+        let host = &self.host;
+        // rustls has no word of its own for what webpki says here.
+        let said = why.to_string();
+        if said.contains("UnsupportedCertVersion") {
+            let what = "its certificate is of X.509 version 1, which is not verified here";
+            return Error::new(Kind::Denied, what).advise(format!(
+                "make it again: openssl x509 -req -extfile FILE ..., \
+                 with the line subjectAltName=DNS:{host} (or IP:) in FILE"
+            ));
         }
+        if said.contains("CaUsedAsEndEntity") {
+            let what = "its certificate is a CA's own";
+            return Error::new(Kind::Denied, what)
+                .advise("make one for the server and sign it by that CA: openssl x509 -req -CA");
+        }
+        Error::new(Kind::Denied, "its certificate is no good")
+            .because(said)
+            .advise("see openssl verify -CAfile with tls_ca and the ssl_cert of that server")
     }
 }
 
