@@ -106,16 +106,16 @@ impl Session {
     fn begin(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
         let (mut session, mut greeting) = Session::greeted(endpoint, deadline)?;
         let mut privacy = Privacy::Local;
+        let mut given_up = None;
         if let Endpoint::Tcp(host, _) = endpoint {
             let encryption = &login.encryption;
             match session.encrypt(&greeting, host, encryption) {
-                // Nothing is lost: `preferred` stands no attacker either way, and a server with
-                // old TLS must not be a server that cannot be asked.
-                Err(error) if encryption.tls == config::Tls::Preferred => {
-                    if error.kind() != Kind::Denied {
-                        return Err(error);
-                    }
-                    log::info!("{endpoint}: going on without TLS: {}", error.chain());
+                // A server with old TLS must not be one that cannot be asked. Nothing is lost:
+                // against who is between the two `preferred` helps neither way.
+                Err(error)
+                    if encryption.tls == config::Tls::Preferred && error.kind() == Kind::Denied =>
+                {
+                    given_up = Some(format!("without TLS ({})", error.chain()));
                     (session, greeting) = Session::greeted(endpoint, deadline)?;
                 }
                 encrypted => encrypted?,
@@ -126,8 +126,10 @@ impl Session {
                 (false, _) => Privacy::None,
             };
         }
-        session.log_in(&greeting, login, privacy)?;
-        Ok(session)
+        match (session.log_in(&greeting, login, privacy), given_up) {
+            (Err(error), Some(why)) => Err(error.during(why)),
+            (logged_in, _) => logged_in.map(|()| session),
+        }
     }
 
     /// Connects and hears the server's greeting.

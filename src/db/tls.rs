@@ -41,13 +41,18 @@ impl Tls {
     /// [`Kind::Config`] when `tls_ca` cannot be used.
     pub fn new(host: &str, encryption: &Encryption) -> Result<Tls> {
         let broken = |error| Error::new(Kind::Bug, "set TLS up").because(error);
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| {
+        let by_name = encryption.tls == config::Tls::VerifyIdentity;
+        let name = ServerName::try_from(match by_name {
+            true => host.to_owned(),
+            false => "unasked".to_owned(), // `host` can be what no certificate can have
+        })
+        .map_err(|error| {
             Error::new(Kind::Config, format!("`{host}` cannot be in a certificate")).because(error)
         })?;
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier {
             trusted: trusted(encryption)?,
-            by_name: encryption.tls == config::Tls::VerifyIdentity,
+            by_name,
             provider: provider.clone(),
         };
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -57,6 +62,7 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         config.resumption = Resumption::disabled(); // a program of one connection
+        config.enable_sni = false; // no client of MySQL's says whom it wants
         Ok(Tls {
             connection: ClientConnection::new(Arc::new(config), name).map_err(broken)?,
             host: host.to_owned(),
