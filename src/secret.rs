@@ -376,6 +376,28 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_is_reached_under_the_protection_of_this_host_unless_it_says_otherwise() {
+        let ca = |path: &str| Some(PathBuf::from(path));
+        let local = Login::local(&Mysql {
+            tls: Tls::VerifyIdentity,
+            tls_ca: ca("/ca.pem"),
+            ..Mysql::default()
+        })
+        .unwrap();
+        let protection = |config: &str| {
+            let login = Login::on_peer(&peer(config), &local).unwrap();
+            (login.encryption.tls, login.encryption.ca)
+        };
+        assert_eq!(protection(""), (Tls::VerifyIdentity, ca("/ca.pem")));
+        assert_eq!(
+            protection("tls = 'verify_ca'\ntls_ca = '/other.pem'"),
+            (Tls::VerifyCa, ca("/other.pem"))
+        );
+        assert_eq!(protection("tls = 'off'").0, Tls::Off);
+        assert_eq!(local.at_any_name().encryption.tls, Tls::VerifyCa);
+    }
+
+    #[test]
     fn what_the_configuration_says_of_mha_goes_before_what_mha_passes() {
         let dir = Scratch::new();
         let passed = Login {
