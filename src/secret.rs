@@ -145,7 +145,8 @@ impl Login {
         Ok(login)
     }
 
-    /// The same account at a virtual address: whoever has that shows a certificate in its own name.
+    /// The same account at an address that is nobody's name, virtual or of the loopback: whoever
+    /// has it shows a certificate in its own name.
     pub fn at_any_name(&self) -> Login {
         let mut login = self.clone();
         if login.encryption.tls == Tls::VerifyIdentity {

@@ -65,7 +65,10 @@ impl<'a> Guard<'a> {
             if let Ok(address) = peer.host.parse::<IpAddr>() {
                 // A host whose server is dead or frozen still says that this one is not cut off.
                 let door = SocketAddr::new(address, peer.port);
-                witnesses.push(Witness::parse(&format!("tcp:{door}"))?);
+                let door = Witness::parse(&format!("tcp:{door}"))?;
+                if !witnesses.contains(&door) {
+                    witnesses.push(door);
+                }
             }
         }
         Ok(Guard {
