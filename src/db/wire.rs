@@ -99,20 +99,19 @@ impl Wire {
         let deadline = self.deadline.at_most(patience);
         // That the socket is readable says nothing: TLS has messages of its own.
         while self.received.is_empty() {
-            self.must_have_time()?;
             match self.receive_some() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let events = self.awaits(PollFlags::POLLIN);
-                    let socket = self.socket.as_fd();
-                    if deadline.any_ready(&[socket], events)?.is_empty() {
-                        return Ok(false);
+                    let ready = deadline.any_ready(&[self.socket.as_fd()], events)?;
+                    if ready.is_empty() || deadline.passed() {
+                        break;
                     }
                 }
                 Err(error) => self.wait_or_fail(error, PollFlags::POLLIN, "read from")?,
                 Ok(()) => {}
             }
         }
-        Ok(true)
+        Ok(!self.received.is_empty())
     }
 
     /// Reads one packet, put together if it came in parts.

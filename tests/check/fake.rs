@@ -11,7 +11,10 @@ use crate::site::{Site, ms};
 pub type Manners = fn(UnixStream) -> std::io::Result<()>;
 
 /// A site whose server is a fake one. `check` are lines of `[check]`.
-pub fn site(check: &str, manners: Manners) -> Site {
+pub fn site(
+    check: &str,
+    manners: impl Fn(UnixStream) -> std::io::Result<()> + Copy + Send + 'static,
+) -> Site {
     let site = nobody_listens(check);
     let listener = UnixListener::bind(socket(&site)).unwrap();
     spawn(move || {
@@ -169,6 +172,15 @@ pub fn up_for_an_hour(mut stream: UnixStream) -> std::io::Result<()> {
             b"\x09server_id\x011",
         ]))?;
     }
+}
+
+/// Protocol::AuthSwitchRequest.
+pub fn asks_for(plugin: &str, challenge: &[u8], mut stream: UnixStream) -> std::io::Result<()> {
+    stream.write_all(&greeting())?;
+    read_packet(&mut stream)?;
+    let request = [b"\xfe", plugin.as_bytes(), b"\0", challenge].concat();
+    stream.write_all(&packet(2, &request))?;
+    until_closed(&mut stream)
 }
 
 fn answer() -> Vec<u8> {
