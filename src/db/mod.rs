@@ -7,6 +7,7 @@ mod login;
 pub mod relay;
 pub mod server;
 pub mod session;
+pub mod source;
 
 use std::fmt;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::run::Changed;
 
 pub use dialect::Thread;
 pub use history::History;
+pub use source::{Gtids, Identity, Source};
 
 /// A server, whatever its flavour.
 ///
@@ -42,6 +44,20 @@ pub trait Database {
 
     /// The last position in its binary log; `None` when it writes none.
     fn written(&self) -> Result<Option<Position>>;
+
+    /// What decides whether it can be another server's source or replica.
+    fn identity(&self) -> Result<Identity>;
+
+    /// What the GTID set `set` has and `other` has not (MySQL).
+    fn gtids_beyond(&self, set: &str, other: &str) -> Result<String>;
+
+    /// Says up to which transactions it has everything: `gtid_slave_pos` (MariaDB). Refused by the
+    /// server while a channel runs.
+    fn set_gtid_position(&self, position: &str) -> Result<Changed>;
+
+    /// Makes a channel replicate from `source` by GTID, in place of what it did; it must be
+    /// stopped, and is not started.
+    fn set_source(&self, channel: &str, source: &Source<'_>) -> Result<Changed>;
 
     /// Starts or stops one thread of one channel.
     fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed>;

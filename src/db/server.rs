@@ -2,6 +2,7 @@
 
 mod accounts;
 mod replica;
+mod source;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use self::accounts::Account;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, AnswerRow, Session};
-use super::{Channel, Database, History, Position, Receiver, State, Writes};
+use super::{Channel, Database, History, Identity, Position, Receiver, Source, State, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::secret::Login;
@@ -291,6 +292,23 @@ impl Database for Server {
     fn written(&self) -> Result<Option<Position>> {
         let answer = self.ask(self.dialect()?.binlog_status)?;
         Ok(answer.first().map(|row| position(row, "File", "Position")))
+    }
+
+    fn identity(&self) -> Result<Identity> {
+        self.look_at_identity()
+    }
+
+    fn gtids_beyond(&self, set: &str, other: &str) -> Result<String> {
+        self.subtract(set, other)
+    }
+
+    fn set_gtid_position(&self, position: &str) -> Result<Changed> {
+        let sql = format!("SET GLOBAL gtid_slave_pos = {}", quote(position));
+        self.ask(&sql).map(|_| Changed::Yes)
+    }
+
+    fn set_source(&self, channel: &str, source: &Source<'_>) -> Result<Changed> {
+        self.change_source(channel, source).map(|()| Changed::Yes)
     }
 
     fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed> {
