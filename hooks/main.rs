@@ -13,6 +13,7 @@ mod master_ip_online_change;
 mod mha;
 mod mha_args;
 mod notify;
+mod rejoin;
 mod status;
 mod undo;
 mod vip;
@@ -102,6 +103,14 @@ pub const APPLETS: &[Applet] = &[
         lenient: true,
         command: master_ip_online_change::command,
         main: master_ip_online_change::main,
+    },
+    Applet {
+        name: "rejoin",
+        about: "make this server, the old primary, a replica of the new one",
+        hook: false,
+        lenient: false,
+        command: rejoin::command,
+        main: rejoin::main,
     },
     Applet {
         name: "undo",

@@ -146,7 +146,10 @@ impl Source<'_> {
             options.push(format!("{prefix}_SSL = {}", u8::from(tls)));
         }
         if let Some(ca) = self.tls_ca {
-            options.push(format!("{prefix}_SSL_CA = {}", quote(&ca.to_string_lossy())));
+            options.push(format!(
+                "{prefix}_SSL_CA = {}",
+                quote(&ca.to_string_lossy())
+            ));
             options.push(format!("{prefix}_SSL_VERIFY_SERVER_CERT = 1"));
         }
         if words.asks_public_key && self.tls != Some(true) {
@@ -196,7 +199,10 @@ mod tests {
              FOR CHANNEL 'x'"
         );
         let has = |version, words| statement(version, "", None).contains(words);
-        assert!(has("8.0.22", "GET_MASTER_PUBLIC_KEY = 1, MASTER_AUTO_POSITION"));
+        assert!(has(
+            "8.0.22",
+            "GET_MASTER_PUBLIC_KEY = 1, MASTER_AUTO_POSITION"
+        ));
         assert!(!has("5.7.29-log", "PUBLIC_KEY"));
         assert!(!has("5.6.24", "CHANNEL"));
     }
@@ -204,8 +210,14 @@ mod tests {
     #[test]
     fn who_wants_tls_needs_no_public_key() {
         let sql = statement("9.7.4", "", Some(true));
-        assert!(sql.contains("SOURCE_SSL = 1") && !sql.contains("PUBLIC_KEY"), "{sql}");
+        assert!(
+            sql.contains("SOURCE_SSL = 1") && !sql.contains("PUBLIC_KEY"),
+            "{sql}"
+        );
         let sql = statement("9.7.4", "", Some(false));
-        assert!(sql.contains("SOURCE_SSL = 0") && sql.contains("PUBLIC_KEY"), "{sql}");
+        assert!(
+            sql.contains("SOURCE_SSL = 0") && sql.contains("PUBLIC_KEY"),
+            "{sql}"
+        );
     }
 }

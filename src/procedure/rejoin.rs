@@ -78,12 +78,15 @@ pub fn rejoin<'a>(
 ) -> Result<()> {
     let address = how.source.name();
     let (own, theirs) = (Side::of(db)?, Side::of(source)?);
-    run.check(&format!("{address} can be the source of {}", own.name), || {
-        fits(&own, &theirs, &address)
-    })?;
+    run.check(
+        &format!("{address} can be the source of {}", own.name),
+        || fits(&own, &theirs, &address),
+    )?;
     let only = only_channel(&own)?;
     run.check(&format!("{} applies without error", own.name), || {
-        own.channels.iter().try_for_each(|c| applies(c, OnLag::Abort))
+        own.channels
+            .iter()
+            .try_for_each(|c| applies(c, OnLag::Abort))
     })?;
     close_own(run, db, &own, how)?;
     let following = own.channel_of(&theirs, &address);
@@ -118,8 +121,9 @@ fn fits(own: &Side, theirs: &Side, address: &str) -> Result<()> {
     let is_same = theirs.state.server_id == id || uuid.is_some() && theirs.identity.uuid == *uuid;
     if is_same || id == 0 {
         let what = format!("it is this server, or has its server_id {id} or its server_uuid");
-        return Err(refused(what)
-            .advise("name the new primary; SELECT @@server_id must be another number on each server"));
+        return Err(refused(what).advise(
+            "name the new primary; SELECT @@server_id must be another number on each server",
+        ));
     }
     let (version, other) = (own.identity.version, theirs.identity.version);
     let series = |number: (u16, u16, u16)| (number.0, number.1);
@@ -134,10 +138,12 @@ fn fits(own: &Side, theirs: &Side, address: &str) -> Result<()> {
     let open = |side: &Side| side.state.writes == Writes::Open;
     let circle = open(theirs) && own.channel_of(theirs, address).is_some();
     if theirs.follows(own) && !circle {
-        return Err(refused("it replicates from this server".to_owned()).advise(format!(
-            "name the new primary; if {address} is it, let it forget this server first: \
+        return Err(
+            refused("it replicates from this server".to_owned()).advise(format!(
+                "name the new primary; if {address} is it, let it forget this server first: \
              hookbox notify_master there"
-        )));
+            )),
+        );
     }
     if open(own) && !open(theirs) {
         let what = "this server takes writes and that one does not: nobody would";
@@ -208,9 +214,12 @@ fn finish_other<'a>(
 /// What `own` has and `theirs` has not, as far as the servers name transactions.
 fn beyond(db: &dyn Database, own: &Side, theirs: &Side) -> Result<Option<String>> {
     let ranges = match (&own.identity.gtids, &theirs.identity.gtids) {
-        (Gtids::Sets { executed, .. }, Gtids::Sets { executed: known, .. }) => {
-            db.gtids_beyond(executed, known)?
-        }
+        (
+            Gtids::Sets { executed, .. },
+            Gtids::Sets {
+                executed: known, ..
+            },
+        ) => db.gtids_beyond(executed, known)?,
         (
             Gtids::Positions {
                 history, strict, ..
@@ -225,22 +234,18 @@ fn beyond(db: &dyn Database, own: &Side, theirs: &Side) -> Result<Option<String>
     Ok((!ranges.is_empty()).then_some(ranges))
 }
 
-fn lacks_nothing(
-    run: &mut Run<'_>,
-    db: &dyn Database,
-    own: &Side,
-    theirs: &Side,
-) -> Result<()> {
+fn lacks_nothing(run: &mut Run<'_>, db: &dyn Database, own: &Side, theirs: &Side) -> Result<()> {
     let (name, other) = (&own.name, &theirs.name);
-    run.check(&format!("{other} has all that {name} has"), || {
-        match beyond(db, own, theirs)? {
+    run.check(
+        &format!("{other} has all that {name} has"),
+        || match beyond(db, own, theirs)? {
             None => Ok(()),
             Some(ranges) => {
                 let what = format!("{name} has transactions that {other} lacks: {ranges}");
                 Err(Error::new(Kind::Refused, what).advise(ways_out(own, &ranges, other)))
             }
-        }
-    })
+        },
+    )
 }
 
 /// What a person can do about transactions that are here alone.
@@ -257,7 +262,11 @@ fn ways_out(own: &Side, ranges: &str, other: &str) -> String {
             };
             let last = |range: &str| range.split_once("..").map(|(_, last)| last.to_owned());
             let list = |end: &dyn Fn(&str) -> Option<String>| {
-                ranges.split(',').filter_map(end).collect::<Vec<_>>().join(",")
+                ranges
+                    .split(',')
+                    .filter_map(end)
+                    .collect::<Vec<_>>()
+                    .join(",")
             };
             match own.identity.version.number >= (10, 8, 0) {
                 true => format!(
@@ -289,12 +298,15 @@ fn set_up<'a>(
     let address = how.source.name();
     match (&own.identity.gtids, &theirs.identity.gtids) {
         (Gtids::Sets { executed, .. }, Gtids::Sets { purged, .. }) => {
-            run.check(&format!("{address} still has all that is missing here"), || {
-                match db.gtids_beyond(purged, executed)? {
+            run.check(
+                &format!("{address} still has all that is missing here"),
+                || match db.gtids_beyond(purged, executed)? {
                     gone if gone.is_empty() => Ok(()),
-                    gone => Err(too_old(&format!("its binary logs do not hold {gone} any more"))),
-                }
-            })?;
+                    gone => Err(too_old(&format!(
+                        "its binary logs do not hold {gone} any more"
+                    ))),
+                },
+            )?;
         }
         (
             Gtids::Positions {
@@ -305,12 +317,13 @@ fn set_up<'a>(
             },
             Gtids::Positions { history: known, .. },
         ) => {
-            run.check("it is known up to where this server has everything", || {
-                match current.is_empty() && *known != History::default() {
+            run.check(
+                "it is known up to where this server has everything",
+                || match current.is_empty() && *known != History::default() {
                     true => Err(too_old("gtid_current_pos is empty")),
                     false => Ok(()),
-                }
-            })?;
+                },
+            )?;
             if let Some(passed) = known.passed_by(history, theirs.state.server_id) {
                 run.note(format!(
                     "{address} wrote {passed}, which this server has only if it was built from a \
@@ -377,7 +390,9 @@ fn set_position(
         "the last transaction of each domain that this server has, its own ones too \
          (gtid_current_pos): nothing is applied twice, nothing is left out",
     );
-    run.act(&format!("go on after {current}"), || db.set_gtid_position(current))
+    run.act(&format!("go on after {current}"), || {
+        db.set_gtid_position(current)
+    })
 }
 
 /// Both threads, which CHANGE MASTER wants stopped.
@@ -457,7 +472,10 @@ fn verify(
     let mut first: Option<Position> = None;
     let mut goal: Option<(Option<Position>, Gtids)> = None;
     let mut steady = Stopwatch::start();
-    let step = format!("both threads run, and events of {} arrive", how.source.name());
+    let step = format!(
+        "both threads run, and events of {} arrive",
+        how.source.name()
+    );
     run.wait(&step, how.limit, || {
         let now = db.channels()?.into_iter().find(|c| c.name == channel);
         let Some(now) = now.filter(|now| !dry || now.receiver == Receiver::Connected) else {
@@ -468,7 +486,9 @@ fn verify(
         }
         if now.receiver != Receiver::Connected || !now.applying {
             steady = Stopwatch::start();
-            let why = now.receiver_error.map_or(String::new(), |e| format!(": {e}"));
+            let why = now
+                .receiver_error
+                .map_or(String::new(), |e| format!(": {e}"));
             return Ok(Some(format!("connecting{why}")));
         }
         let (written, gtids) = match &goal {
@@ -477,7 +497,9 @@ fn verify(
         };
         let began = first.get_or_insert_with(|| now.received.clone());
         let moved = *began != now.received;
-        let reached = written.as_ref().is_some_and(|end| now.received.reaches(end));
+        let reached = written
+            .as_ref()
+            .is_some_and(|end| now.received.reaches(end));
         if !moved && !reached && !has_all(db, gtids)? {
             return Ok(Some(format!("nothing has arrived, at {}", now.received)));
         }
@@ -614,7 +636,10 @@ mod tests {
         let error = outcome.error().unwrap();
         assert!(error.chain().contains("0-2-1001..0-2-1005"), "{error:?}");
         let advice = error.advice().unwrap();
-        assert!(advice.contains("--start-position=0-2-1000 --stop-position=0-2-1005 "), "{advice}");
+        assert!(
+            advice.contains("--start-position=0-2-1000 --stop-position=0-2-1005 "),
+            "{advice}"
+        );
         let world = fake.world.borrow();
         assert_eq!((world.writes, &world.channel), (Writes::Closed, &None));
         assert_eq!(world.gtid_position, "");
@@ -678,7 +703,10 @@ mod tests {
                     assert_eq!(world.channel, None, "{call} {failure:?} {outcome:?}");
                 }
                 let (outcome, _) = carry_out(&fake, &source, Mode::Real);
-                assert!(matches!(outcome, Outcome::Done), "{call} {failure:?} {outcome:?}");
+                assert!(
+                    matches!(outcome, Outcome::Done),
+                    "{call} {failure:?} {outcome:?}"
+                );
                 assert_eq!(fake.world.borrow().writes, Writes::Closed);
             }
         }

@@ -1,15 +1,16 @@
 //! What a server says of itself to become source or replica, and setting up the replica.
 
 use super::Server;
+use crate::db::History;
 use crate::db::dialect::{Flavor, quote};
 use crate::db::source::{Gtids, Identity, Source};
-use crate::db::History;
 use crate::error::{Error, Result};
 
 impl Server {
     pub(super) fn look_at_identity(&self) -> Result<Identity> {
         let version = self.version()?;
-        let variables = self.variables(&["log_bin", "log_bin_basename", "server_uuid", "gtid_mode"])?;
+        let variables =
+            self.variables(&["log_bin", "log_bin_basename", "server_uuid", "gtid_mode"])?;
         let word = |name| variables.get(name).map(str::to_owned);
         let gtids = match (version.flavor, variables.get("gtid_mode")) {
             (Flavor::MariaDb, _) => self.positions()?,
@@ -71,7 +72,8 @@ impl Server {
         let sql = source.statement(version, channel, password);
         let shown = source.statement(version, channel, "***");
         let told = self.with_session(|session| session.ask(&sql));
-        told.map(drop).map_err(|error| hide(error, password).during(shown))
+        told.map(drop)
+            .map_err(|error| hide(error, password).during(shown))
     }
 }
 
