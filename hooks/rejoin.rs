@@ -79,7 +79,7 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     // A promotion that comes, or that has been wished for without this one knowing, goes before.
     let wished = Wished::before_all(Wish::Standby);
     let dry = context.mode == Mode::Dry;
-    context.give_way_to((!dry).then(|| (meeting.clone(), wished.clone())))?;
+    context.give_way_to(None)?;
     let explain = |sql: &str, why: &str| {
         if explains {
             say(&format!("-- {why}\n{sql};"));
@@ -91,6 +91,7 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             meeting.still_wanted(&wished).map_err(not_wanted)
         })?;
         if !dry {
+            context.give_way_to(Some((meeting.clone(), wished.clone())))?;
             turn = Some(meeting.take_turn(name, run.deadline())?);
         }
         let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
@@ -115,7 +116,11 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         remember(run, &context, &server)
     });
     if let Some(turn) = turn {
-        turn.end(&outcome);
+        match outcome.error().map(Error::kind) {
+            // It was closed first, as it should be; nothing is half done.
+            Some(Kind::Refused) => turn.end(&Outcome::Done),
+            _ => turn.end(&outcome),
+        }
     }
     Ok(outcome)
 }
