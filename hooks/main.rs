@@ -5,6 +5,7 @@ mod check_mysql;
 mod context;
 mod contract;
 mod fence;
+mod grants;
 mod guard;
 mod install;
 mod maintenance;
@@ -159,6 +160,14 @@ pub const APPLETS: &[Applet] = &[
         lenient: false,
         command: maintenance::command,
         main: maintenance::main,
+    },
+    Applet {
+        name: "grants",
+        about: "the statements that make hookbox's accounts, with the least they need",
+        hook: false,
+        lenient: false,
+        command: grants::command,
+        main: grants::main,
     },
     Applet {
         name: "install",

@@ -2,6 +2,7 @@
 
 pub mod dialect;
 pub mod endpoint;
+pub mod grants;
 pub mod history;
 mod login;
 pub mod relay;
