@@ -7,7 +7,7 @@ use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::Vip;
 use hookbox::procedure::demote::demote;
-use hookbox::procedure::establish::establish;
+use hookbox::procedure::establish::{Address, establish};
 use hookbox::procedure::release::{Release, release};
 use hookbox::run::{Outcome, Run};
 use hookbox::switch::{Before, Reason};
@@ -68,6 +68,11 @@ fn stop(site: &Site) -> Result<Outcome> {
     };
     let began_before = site.has_begun();
     let outcome = context.run(|run| {
+        // Found out later, it would cost the sessions that are ended before.
+        for Address { link, vip } in &addresses {
+            let can = format!("{} on {} can have {}", vip.link, link.name(), vip.address);
+            run.check(&can, || link.ready(vip))?;
+        }
         site.write_down(run, Reason::OnlineChange, || {
             let mut locked = Vec::new();
             for account in accounts {

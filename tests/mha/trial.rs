@@ -196,6 +196,10 @@ impl Trial {
                 );
             }
         }
+        for server in self.cluster().servers() {
+            let log = server.host.sh("tail -n 20 /var/log/sshd.log");
+            let _ = writeln!(story, "sshd of db{}:\n{log}", server.id);
+        }
         story + &self.cluster().journal() + &self.mha().log()
     }
 }
