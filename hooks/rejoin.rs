@@ -30,6 +30,15 @@ On the host of the old primary, once another server is the primary:
     hookbox rejoin --source 10.0.0.12
 It closes writes here, refuses if this server has transactions that the other lacks, and then goes on
 after its own last one. The account for replication is that of [rejoin].
+
+When it refuses because of transactions that only this server has: write what must be kept into the
+new primary, then rebuild this server from a copy of it (mariabackup, xtrabackup, CLONE). To keep the
+data directory instead, take those changes back here by hand; then let the server forget them:
+    MySQL    RESET MASTER (since 8.2 RESET BINARY LOGS AND GTIDS),
+             SET GLOBAL gtid_purged = the rest of what gtid_executed was
+    MariaDB  RESET MASTER,
+             SET GLOBAL gtid_slave_pos = the last transaction of each domain that both have
+
 Exit status: 0 done, or a replica of it already; 2 wrong arguments or configuration; 3 refused,
 nothing changed; 4 failed, all taken back; 5 failed, see what stands: closed writes stay closed.";
 

@@ -510,7 +510,9 @@ fn read_channel(dialect: &Dialect, row: AnswerRow<'_>) -> Channel {
             .get(&format!("Seconds_Behind_{source}"))
             .and_then(|s| s.parse().ok()),
         applier_error: error("Last_SQL_Error"),
-        receiver_error: error("Last_IO_Error"),
+        // The number says more than the text: MySQL 5.7 does not name the cause in it.
+        receiver_error: error("Last_IO_Error")
+            .map(|text| format!("error {}: {text}", number(row, "Last_IO_Errno"))),
     }
 }
 

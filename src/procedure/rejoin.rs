@@ -18,6 +18,11 @@ use crate::time::Stopwatch;
 /// for says so only after the receiver has connected.
 const STEADY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 
+/// What the source, or the client library in the receiver, says to a login that waiting does not
+/// help: no such account or password, no database, this host is blocked or not allowed, an account
+/// without a password, a plugin that cannot be had or wants TLS.
+const LOGIN_REFUSED: [u16; 8] = [1044, 1045, 1129, 1130, 1524, 1698, 2059, 2061];
+
 /// How a server is to become a replica.
 #[derive(Clone, Copy)]
 pub struct Rejoin<'a> {
@@ -101,10 +106,15 @@ pub fn rejoin<'a>(
         finish_other(run, db, other, how)?;
     }
     // Again, since `db` takes no writes any more and `source` may.
+    let was_open = own.state.writes == Writes::Open;
     let (own, theirs) = (Side::of(db)?, Side::of(source)?);
-    lacks_nothing(run, db, &own, &theirs)?;
+    match named(&own, &theirs) {
+        true => lacks_nothing(run, db, &own, &theirs)?,
+        false => run.note("without GTIDs on both nothing can be compared"),
+    }
     let channel = only.map_or("", |channel| &channel.name);
     match following.filter(|c| c.receiver_error.is_none()) {
+        Some(_) if was_open && !named(&own, &theirs) => return Err(unproven(&address)),
         Some(channel) => run.note(format!(
             "it goes on where it stopped in the binary log of {address}, {}",
             channel.applied
@@ -211,6 +221,12 @@ fn finish_other<'a>(
     apply_received(run, db, channel, false, drain).map(drop)
 }
 
+/// Whether transactions have names on both.
+fn named(own: &Side, theirs: &Side) -> bool {
+    let is_named = |side: &Side| side.identity.gtids != Gtids::Unnamed;
+    is_named(own) && is_named(theirs)
+}
+
 /// What `own` has and `theirs` has not, as far as the servers name transactions.
 fn beyond(db: &dyn Database, own: &Side, theirs: &Side) -> Result<Option<String>> {
     let ranges = match (&own.identity.gtids, &theirs.identity.gtids) {
@@ -281,8 +297,7 @@ fn ways_out(own: &Side, ranges: &str, other: &str) -> String {
     };
     format!(
         "look at them: {look}; write what must be kept into {other}; then rebuild this server from a \
-         copy of {other}, whose data does not have them, or take them back here by hand and give \
-         up this server's record of them (docs/design.md, \"Bringing an old primary back\")"
+         copy of {other}. `hookbox rejoin --help` says what else can be done"
     )
 }
 
@@ -297,16 +312,21 @@ fn set_up<'a>(
 ) -> Result<()> {
     let address = how.source.name();
     match (&own.identity.gtids, &theirs.identity.gtids) {
-        (Gtids::Sets { executed, .. }, Gtids::Sets { purged, .. }) => {
-            run.check(
-                &format!("{address} still has all that is missing here"),
-                || match db.gtids_beyond(purged, executed)? {
-                    gone if gone.is_empty() => Ok(()),
-                    gone => Err(too_old(&format!(
-                        "its binary logs do not hold {gone} any more"
-                    ))),
-                },
-            )?;
+        (
+            Gtids::Sets { executed, .. },
+            Gtids::Sets {
+                purged,
+                executed: known,
+            },
+        ) => {
+            knows_what_it_has(run, executed, known.is_empty())?;
+            let step = format!("{address} still has all that is missing here");
+            run.check(&step, || match db.gtids_beyond(purged, executed)? {
+                gone if gone.is_empty() => Ok(()),
+                gone => Err(rebuild(format!(
+                    "its binary logs do not hold {gone} any more"
+                ))),
+            })?;
         }
         (
             Gtids::Positions {
@@ -317,13 +337,7 @@ fn set_up<'a>(
             },
             Gtids::Positions { history: known, .. },
         ) => {
-            run.check(
-                "it is known up to where this server has everything",
-                || match current.is_empty() && *known != History::default() {
-                    true => Err(too_old("gtid_current_pos is empty")),
-                    false => Ok(()),
-                },
-            )?;
+            knows_what_it_has(run, current, *known == History::default())?;
             if let Some(passed) = known.passed_by(history, theirs.state.server_id) {
                 run.note(format!(
                     "{address} wrote {passed}, which this server has only if it was built from a \
@@ -359,8 +373,20 @@ fn set_up<'a>(
     }
 }
 
-fn too_old(why: &str) -> Error {
-    Error::new(Kind::Refused, why.to_owned())
+/// A server that has data and no GTIDs, after RESET MASTER say, would be sent everything again.
+fn knows_what_it_has(run: &mut Run<'_>, gtids: &str, nothing_there: bool) -> Result<()> {
+    run.check("this server knows which transactions it has", || {
+        match gtids.is_empty() && !nothing_there {
+            true => Err(rebuild(
+                "it names none (gtid_executed, gtid_current_pos)".to_owned(),
+            )),
+            false => Ok(()),
+        }
+    })
+}
+
+fn rebuild(why: String) -> Error {
+    Error::new(Kind::Refused, why)
         .advise("rebuild this server from a copy of the source: mariabackup, xtrabackup, CLONE")
 }
 
@@ -521,7 +547,8 @@ fn trouble(now: &Channel, dry: bool) -> Option<Error> {
         ));
     }
     let error = now.receiver_error.as_ref().filter(|_| !dry)?;
-    if error.contains("Access denied") || error.contains("Authentication") {
+    let is_refused = |code: &u16| error.starts_with(&format!("error {code}:"));
+    if LOGIN_REFUSED.iter().any(is_refused) {
         return Some(refused("the source refuses the login", error).advise(
             "correct [rejoin] user and its password, and see what `hookbox grants --for \
              replication` prints",
