@@ -5,7 +5,7 @@ SET SESSION sql_log_bin = 0;
 -- hookbox on the server's own host; its password is that of [mysql].
 CREATE USER 'hookbox'@'localhost' IDENTIFIED BY 'change-me';
 --   READ_ONLY ADMIN: closes writes and opens them
---   CONNECTION ADMIN: ends sessions; is let in when all connections are taken
+--   CONNECTION ADMIN: ends sessions; is let in when all connections are taken; ends sessions of root and its like
 --   PROCESS: sees the sessions and transactions of others
 --   SLAVE MONITOR: asks how replication stands
 --   BINLOG MONITOR: asks for the end of the binary log
@@ -17,7 +17,7 @@ GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR,
 -- hookbox on the other hosts: asks this server, and closes it if need be.
 CREATE USER 'hookbox'@'10.77.0.%' IDENTIFIED BY 'change-me';
 --   READ_ONLY ADMIN: closes writes and opens them
---   CONNECTION ADMIN: ends sessions; is let in when all connections are taken
+--   CONNECTION ADMIN: ends sessions; is let in when all connections are taken; ends sessions of root and its like
 --   PROCESS: sees the sessions and transactions of others
 --   SLAVE MONITOR: asks how replication stands
 --   BINLOG MONITOR: asks for the end of the binary log

@@ -28,7 +28,7 @@ struct Need {
 }
 
 /// MySQL split SUPER in 8.0; the reference manual names what each statement takes. MariaDB split it
-/// in 10.5.2, READ_ONLY ADMIN is not in SUPER any more from 10.11 on.
+/// in 10.5.2, from 10.11 on READ_ONLY ADMIN is not in SUPER.
 const NEEDS: &[Need] = &[
     Need {
         what: "closes writes and opens them",
@@ -39,6 +39,11 @@ const NEEDS: &[Need] = &[
         what: "ends sessions; is let in when all connections are taken",
         to_peers: true,
         words: ["SUPER", "CONNECTION_ADMIN", "CONNECTION ADMIN"],
+    },
+    Need {
+        what: "ends sessions of root and its like",
+        to_peers: true,
+        words: ["SUPER", "SYSTEM_USER", "CONNECTION ADMIN"],
     },
     Need {
         what: "sees the sessions and transactions of others",
@@ -87,10 +92,11 @@ pub fn privileges(version: Version, role: Role) -> Vec<(&'static str, String)> {
         (Flavor::MariaDb, number) if number >= (10, 5, 2) => 2,
         _ => 0,
     };
-    // SHOW SLAVE STATUS had its own privilege only from 10.5.9 on (MDEV-23918).
-    let early = version.flavor == Flavor::MariaDb && version.number < (10, 5, 9);
     let word = |need: &Need| match need.words[column] {
-        "SLAVE MONITOR" if early => "REPLICATION SLAVE ADMIN",
+        // SHOW SLAVE STATUS had no privilege of its own before.
+        "SLAVE MONITOR" if version.number < (10, 5, 9) => "REPLICATION SLAVE ADMIN",
+        // Accounts that have it are protected from others only since then.
+        "SYSTEM_USER" if version.number < (8, 0, 16) => "CONNECTION_ADMIN",
         word => word,
     };
     let needs = match role {
@@ -108,7 +114,7 @@ pub fn privileges(version: Version, role: Role) -> Vec<(&'static str, String)> {
     for need in needs {
         let known = privileges
             .iter_mut()
-            .find(|(word_, _)| *word_ == word(need));
+            .find(|(known, _)| *known == word(need));
         match known {
             Some((_, whats)) => *whats = format!("{whats}; {}", need.what),
             None => privileges.push((word(need), need.what.to_owned())),
@@ -174,10 +180,12 @@ mod tests {
             [
                 "SYSTEM_VARIABLES_ADMIN",
                 "CONNECTION_ADMIN",
+                "SYSTEM_USER",
                 "PROCESS",
                 "REPLICATION CLIENT"
             ]
         );
+        assert!(!words("8.0.15", Role::Own).contains(&"SYSTEM_USER"));
         assert!(words("10.5.8-MariaDB", Role::Peer).contains(&"REPLICATION SLAVE ADMIN"));
         assert!(!words("11.8.6-MariaDB", Role::Peer).contains(&"REPLICATION SLAVE ADMIN"));
         assert!(!words("11.8.6-MariaDB", Role::Own).contains(&"SUPER"));

@@ -1,6 +1,6 @@
 //! An old primary that has nothing of its own.
 
-use crate::lab::Replication;
+use crate::lab::{Replication, Server};
 use crate::site::{run_by_hand, standing, told};
 use crate::{DB2, assert_follows, configure, rejoin, rejoined, site, split, switch};
 
@@ -27,6 +27,7 @@ fn an_old_primary_becomes_a_replica_and_says_so_when_asked_again() {
 fn after_a_crash_with_both_writable_it_is_closed_first() {
     site!(site, Replication::Gtid);
     configure(site, "");
+    let strict = |server: &Server, on| server.sql(&format!("SET GLOBAL gtid_strict_mode = {on}"));
     site.write_events(1, 10);
     site.wait_until_applied();
     site.db1.kill();
@@ -34,8 +35,10 @@ fn after_a_crash_with_both_writable_it_is_closed_first() {
     site.db2.sql("INSERT INTO lab.e VALUES (9001, 'after')");
     site.db1.start();
     assert!(site.db1.is_writable());
+    strict(&site.db1, 1);
     let all = rejoined(&site.db1, DB2);
     assert_follows(&site.db1, &site.db2, &all);
+    strict(&site.db1, 0);
 }
 
 /// MHA knows no GTIDs of MariaDB: it leaves its replicas with file and position, and the servers
