@@ -5,6 +5,7 @@ mod check_mysql;
 mod context;
 mod contract;
 mod fence;
+mod grants;
 mod guard;
 mod install;
 mod maintenance;
@@ -13,6 +14,7 @@ mod master_ip_online_change;
 mod mha;
 mod mha_args;
 mod notify;
+mod rejoin;
 mod status;
 mod undo;
 mod vip;
@@ -104,6 +106,14 @@ pub const APPLETS: &[Applet] = &[
         main: master_ip_online_change::main,
     },
     Applet {
+        name: "rejoin",
+        about: "make this server, the old primary, a replica of the new one",
+        hook: false,
+        lenient: false,
+        command: rejoin::command,
+        main: rejoin::main,
+    },
+    Applet {
         name: "undo",
         about: "MHA: put back what a switch that was given up has put away",
         hook: false,
@@ -150,6 +160,14 @@ pub const APPLETS: &[Applet] = &[
         lenient: false,
         command: maintenance::command,
         main: maintenance::main,
+    },
+    Applet {
+        name: "grants",
+        about: "the statements that make hookbox's accounts, with the least they need",
+        hook: false,
+        lenient: false,
+        command: grants::command,
+        main: grants::main,
     },
     Applet {
         name: "install",

@@ -19,6 +19,7 @@ use hookbox::turn::{Meeting, Turn, Wish, Wished};
 
 use crate::context::{self, Context, complain};
 use crate::contract::{self, Caller};
+use crate::rejoin;
 
 /// What a promotion takes besides waiting for the applier: a few round trips and, at worst, a
 /// peer whose writers must be ended first.
@@ -154,7 +155,7 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
     let meeting = Meeting::at(&context.config.paths.run)?;
     if context.mode == Mode::Dry {
         context.give_way_to(None)?;
-        return Ok(context.run(|run| act(run, &context, event, false)));
+        return Ok(context.run(|run| act(run, &context, matches, event, false)));
     }
     context.give_way_to(Some((meeting.clone(), wished.clone())))?;
     let mut turn: Option<Turn> = None;
@@ -166,7 +167,7 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
         if let Some(work) = &unfinished {
             run.note(format!("the run before was cut short: {work}"));
         }
-        act(run, &context, event, unfinished.is_some())
+        act(run, &context, matches, event, unfinished.is_some())
     });
     if let Some(turn) = turn {
         turn.end(&outcome);
@@ -174,10 +175,18 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn act<'a>(run: &mut Run<'a>, context: &'a Context, event: Event, resume: bool) -> Result<()> {
+fn act<'a>(
+    run: &mut Run<'a>,
+    context: &'a Context,
+    matches: &ArgMatches,
+    event: Event,
+    resume: bool,
+) -> Result<()> {
     match event {
         Event::Master => become_primary(run, context, resume),
-        Event::Backup | Event::Fault | Event::Stop => become_standby(run, context, event, resume),
+        Event::Backup | Event::Fault | Event::Stop => {
+            become_standby(run, context, matches, event, resume)
+        }
     }
 }
 
@@ -210,6 +219,7 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> 
 fn become_standby<'a>(
     run: &mut Run<'a>,
     context: &'a Context,
+    matches: &ArgMatches,
     event: Event,
     resume: bool,
 ) -> Result<()> {
@@ -219,16 +229,26 @@ fn become_standby<'a>(
     };
     let db = context.server()?;
     demote(run, db, how)?;
-    match event {
-        Event::Stop => Ok(()), // no time for questions to others
-        _ => remember_successor(run, context, db),
+    let successor = match event {
+        Event::Stop => None, // no time for questions to others
+        _ => remember_successor(run, context, db)?,
+    };
+    match successor {
+        // Detached, since keepalived may want this server to be the primary meanwhile.
+        Some(source) if event == Event::Backup && context.config.rejoin.automatic => run
+            .act(&format!("start hookbox rejoin --source {source}"), || {
+                rejoin::start(matches, &source)
+            }),
+        _ => Ok(()),
     }
 }
 
-/// A peer that takes writes, while neither replicates from the other, has taken over.
-fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Result<()> {
+/// A peer that takes writes, while neither replicates from the other, has taken over. Gives its
+/// name, if there is no doubt which one it is.
+fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Result<Option<String>> {
     let own_id = db.state()?.server_id;
     let channels = db.channels()?;
+    let mut successors = Vec::new();
     for (peer, seen) in context.peers()? {
         let Ok(seen) = seen else { continue };
         let successor = Successor::now(peer.name(), seen.state.server_id);
@@ -241,9 +261,13 @@ fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Resu
                     written.map(|()| Changed::Yes)
                 },
             )?;
+            successors.push(successor.name);
         }
     }
-    Ok(())
+    Ok(match successors.len() {
+        1 => successors.pop(),
+        _ => None,
+    })
 }
 
 /// Keepalived announced the address when it added it, which was before this server could take

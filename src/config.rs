@@ -36,6 +36,8 @@ pub struct Config {
     pub promote: Promote,
     /// `notify_backup`, `notify_fault`, `notify_stop` and `fence`.
     pub demote: Demote,
+    /// `rejoin`.
+    pub rejoin: Rejoin,
     /// `master_ip_failover`, `master_ip_online_change` and `undo`.
     pub mha: Mha,
     /// How other hosts are reached.
@@ -230,6 +232,29 @@ pub struct Demote {
     pub spare_users: Vec<String>,
 }
 
+/// `[rejoin]`: how an old primary becomes a replica.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(expecting = "a table", deny_unknown_fields, default)]
+pub struct Rejoin {
+    /// Whether `notify_backup` starts it when it finds that a peer took over.
+    pub automatic: bool,
+    /// The whole of it, until the first events arrive.
+    #[serde(with = "duration")]
+    pub limit: Duration,
+    /// The account for replication on the source. A channel that is there keeps its own.
+    pub user: Option<String>,
+    /// As in `[mysql]`.
+    pub defaults_file: Option<PathBuf>,
+    /// As in `[mysql]`.
+    pub password_file: Option<PathBuf>,
+    /// As in `[mysql]`.
+    pub password_env: Option<String>,
+    /// Whether replication is encrypted. Default: the server's.
+    pub tls: Option<bool>,
+    /// A file on this host with the certificates of those who may sign the source's.
+    pub tls_ca: Option<PathBuf>,
+}
+
 /// What `stop` answers when the old primary may still have the virtual address.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -420,6 +445,21 @@ impl Default for Demote {
             stop_limit: Duration::from_millis(800),
             grace: Duration::from_millis(300),
             spare_users: Vec::new(),
+        }
+    }
+}
+
+impl Default for Rejoin {
+    fn default() -> Self {
+        Rejoin {
+            automatic: false,
+            limit: Duration::from_secs(60),
+            user: None,
+            defaults_file: None,
+            password_file: None,
+            password_env: None,
+            tls: None,
+            tls_ca: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Mha, Mysql, Peer, Tls};
+use crate::config::{Mha, Mysql, Peer, Rejoin, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::option_file::ClientSection;
@@ -108,6 +108,24 @@ impl Login {
                 ca: peer.tls_ca.clone().or_else(|| local.encryption.ca.clone()),
             },
         })
+    }
+
+    /// The account for replication; `None` when no user is named.
+    ///
+    /// # Errors
+    /// As [`Login::local`].
+    pub fn of_replication(rejoin: &Rejoin) -> Result<Option<Login>> {
+        let source = Source {
+            defaults_file: rejoin.defaults_file.as_deref(),
+            password_file: rejoin.password_file.as_deref(),
+            password_env: rejoin.password_env.as_deref(),
+        };
+        let (user, password) = source.read()?;
+        Ok(rejoin.user.clone().or(user).map(|user| Login {
+            user,
+            password: password.unwrap_or_default(),
+            ..Login::default()
+        }))
     }
 
     /// The account on the servers that MHA manages: what `[mha]` does not say is as MHA `passed`

@@ -59,6 +59,14 @@ impl Wished {
         }
     }
 
+    /// One that gives way to whatever else is wanted, whenever that began.
+    pub fn before_all(wish: Wish) -> Wished {
+        Wished {
+            age: (0, 0),
+            ..Wished::now(wish)
+        }
+    }
+
     fn is_younger_than(&self, other: &Wished) -> bool {
         self.boot == other.boot && self.age > other.age
     }

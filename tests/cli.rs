@@ -114,6 +114,7 @@ fn a_configuration_that_is_not_there_fails_every_applet_that_needs_one() {
         "status",
         "fence",
         "undo",
+        "grants",
         "guard",
     ] {
         let output = hookbox(&[name]);

@@ -74,8 +74,8 @@ fn every_key_without_a_default_is_shown_as_an_example() {
     for key in keys(&config["mysql"], true) {
         assert!(mysql["mysql"].get(&key).is_some(), "`{key}` in [mysql]");
     }
-    let mha = section("\n[mha]", "\n[guard]");
-    for table in ["mha", "ssh"] {
+    let mha = section("\n[rejoin]", "\n[guard]");
+    for table in ["rejoin", "mha", "ssh"] {
         for key in keys(&config[table], true) {
             assert!(mha[table].get(&key).is_some(), "`{key}` in [{table}]");
         }

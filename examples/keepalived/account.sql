@@ -1,8 +1,25 @@
--- hookbox's account, on both servers. Change the password; it goes into /etc/hookbox/password.
--- MariaDB 10.5 or later. The second account is for the other node, which asks whether this server
--- still takes writes before it takes them itself.
+-- MariaDB 10.11.6: as root, on every server. Not replicated, so that no server has transactions that
+-- the others lack. Put a password of your own in the place of change-me.
 SET SESSION sql_log_bin = 0;
-CREATE USER hookbox@localhost IDENTIFIED BY 'change-me';
-CREATE USER hookbox@'10.77.0.%' IDENTIFIED BY 'change-me';
-GRANT RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR, REPLICATION SLAVE ADMIN,
-    READ_ONLY ADMIN, CONNECTION ADMIN ON *.* TO hookbox@localhost, hookbox@'10.77.0.%';
+
+-- hookbox on the server's own host; its password is that of [mysql].
+CREATE USER 'hookbox'@'localhost' IDENTIFIED BY 'change-me';
+--   READ_ONLY ADMIN: closes writes and opens them
+--   CONNECTION ADMIN: ends sessions; is let in when all connections are taken; ends sessions of root and its like
+--   PROCESS: sees the sessions and transactions of others
+--   SLAVE MONITOR: asks how replication stands
+--   BINLOG MONITOR: asks for the end of the binary log
+--   REPLICATION SLAVE ADMIN: starts and stops replication, and sets it up (rejoin); reads the relay log, for a transaction of which only the beginning came
+--   RELOAD: forgets the source (RESET SLAVE ALL)
+GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR, REPLICATION SLAVE ADMIN, RELOAD
+    ON *.* TO 'hookbox'@'localhost';
+
+-- hookbox on the other hosts: asks this server, and closes it if need be.
+CREATE USER 'hookbox'@'10.77.0.%' IDENTIFIED BY 'change-me';
+--   READ_ONLY ADMIN: closes writes and opens them
+--   CONNECTION ADMIN: ends sessions; is let in when all connections are taken; ends sessions of root and its like
+--   PROCESS: sees the sessions and transactions of others
+--   SLAVE MONITOR: asks how replication stands
+--   BINLOG MONITOR: asks for the end of the binary log
+GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR
+    ON *.* TO 'hookbox'@'10.77.0.%';

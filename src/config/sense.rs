@@ -33,6 +33,7 @@ fn empty_or_zero(config: &Config) -> Option<Contradiction> {
     let mut texts = vec![
         ("mysql.host".to_owned(), config.mysql.host.as_deref()),
         ("mysql.user".to_owned(), config.mysql.user.as_deref()),
+        ("rejoin.user".to_owned(), config.rejoin.user.as_deref()),
         ("mha.user".to_owned(), config.mha.user.as_deref()),
         ("ssh.user".to_owned(), config.ssh.user.as_deref()),
     ];
@@ -51,6 +52,7 @@ fn empty_or_zero(config: &Config) -> Option<Contradiction> {
         ("promote.peer_limit", config.promote.peer_limit),
         ("demote.limit", config.demote.limit),
         ("demote.stop_limit", config.demote.stop_limit),
+        ("rejoin.limit", config.rejoin.limit),
         ("mha.limit", config.mha.limit),
         ("ssh.connect", config.ssh.connect),
         ("guard.limit", config.guard.limit),
@@ -69,6 +71,10 @@ fn empty_or_zero(config: &Config) -> Option<Contradiction> {
         if limit.is_zero() {
             return found(&[key], format!("`{}` cannot be 0", last(key)));
         }
+    }
+    let rejoin = &config.rejoin;
+    if rejoin.tls == Some(false) && rejoin.tls_ca.is_some() {
+        return found(&["rejoin.tls_ca"], "`tls_ca` without `tls`");
     }
     let words: Vec<&str> = check.write_table.split('.').collect();
     if !check.write_table.is_empty() && (words.len() != 2 || words.contains(&"")) {
@@ -116,9 +122,14 @@ fn password_sources(config: &Config) -> Option<Contradiction> {
         password_env,
         ..
     } = &config.mysql;
-    let mha = &config.mha;
+    let (rejoin, mha) = (&config.rejoin, &config.mha);
     let mut logins = vec![
         ("mysql".to_owned(), password_file, password_env),
+        (
+            "rejoin".to_owned(),
+            &rejoin.password_file,
+            &rejoin.password_env,
+        ),
         ("mha".to_owned(), &mha.password_file, &mha.password_env),
     ];
     for (n, peer) in config.peer.iter().enumerate() {
@@ -193,6 +204,15 @@ fn relative_paths(config: &Config) -> Option<Contradiction> {
         ),
         ("mysql.tls_ca".to_owned(), mysql.tls_ca.as_ref()),
         ("mha.tls_ca".to_owned(), config.mha.tls_ca.as_ref()),
+        (
+            "rejoin.defaults_file".to_owned(),
+            config.rejoin.defaults_file.as_ref(),
+        ),
+        (
+            "rejoin.password_file".to_owned(),
+            config.rejoin.password_file.as_ref(),
+        ),
+        ("rejoin.tls_ca".to_owned(), config.rejoin.tls_ca.as_ref()),
         (
             "mha.defaults_file".to_owned(),
             config.mha.defaults_file.as_ref(),

@@ -191,7 +191,8 @@ impl Dialect {
         format!("{verb} {word}{before} {what}{after}")
     }
 
-    fn channel_clause(&self, channel: &str) -> (String, String) {
+    /// What stands before the first and after the last word of a statement about `channel`.
+    pub(super) fn channel_clause(&self, channel: &str) -> (String, String) {
         match self.naming {
             Naming::Connection => (format!(" {}", quote(channel)), String::new()),
             Naming::ForChannel => (String::new(), format!(" FOR CHANNEL {}", quote(channel))),

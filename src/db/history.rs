@@ -35,6 +35,53 @@ impl History {
         other.0.iter().all(has)
     }
 
+    /// What is here and not in `other`, as `0-1-1001..0-1-1005`. The first number may be lower than
+    /// that of the first such transaction, since only the last of each origin is known.
+    ///
+    /// A server that was built from a copy knows only the origins of what came later. So what is
+    /// numbered before a transaction that both have is taken to be in both; but not what `stray`
+    /// wrote, for which numbers are no order: without gtid_strict_mode a replica that was written
+    /// to goes on receiving.
+    pub fn beyond(&self, other: &History, stray: Option<u32>) -> Vec<String> {
+        let lacks = |(&(domain, origin), &number): (&(u32, u32), &u64)| {
+            let known = other.last(domain, origin);
+            let in_order = stray != Some(origin) && number <= self.shared(other, domain);
+            (known < number && !in_order).then(|| {
+                let first = known + 1;
+                format!("{domain}-{origin}-{first}..{domain}-{origin}-{number}")
+            })
+        };
+        self.0.iter().filter_map(lacks).collect()
+    }
+
+    /// The last transaction that `origin` wrote in domain 0.
+    #[cfg(test)]
+    pub fn newest(&self, origin: u32) -> String {
+        match self.last(0, origin) {
+            0 => String::new(),
+            number => format!("0-{origin}-{number}"),
+        }
+    }
+
+    /// The highest number in `domain` that both have by the same origin.
+    fn shared(&self, other: &History, domain: u32) -> u64 {
+        let in_domain = self.0.iter().filter(|((d, _), _)| *d == domain);
+        let both = in_domain.map(|(&(_, origin), &n)| n.min(other.last(domain, origin)));
+        both.max().unwrap_or(0)
+    }
+
+    /// The last transaction that `origin` wrote and `other` lacks although it is at a higher number
+    /// in that domain: who goes on from there is not sent it.
+    pub fn passed_by(&self, other: &History, origin: u32) -> Option<String> {
+        let reached = |domain| other.0.iter().filter(move |((d, _), _)| *d == domain);
+        let written = self.0.iter().filter(|((_, o), _)| *o == origin);
+        let mut passed = written.filter(|&(&(domain, _), &number)| {
+            number > other.last(domain, origin) && reached(domain).any(|(_, n)| *n >= number)
+        });
+        let (&(domain, _), number) = passed.next()?;
+        Some(format!("{domain}-{origin}-{number}"))
+    }
+
     /// The last transaction of `peer` that `own` lacks, if `peer` took over after `own`: it wrote
     /// after it had received from `own`, and `own` received nothing of that.
     ///
@@ -99,6 +146,35 @@ mod tests {
         assert!(read("0-1-1000,0-2-7").covers(&read("0-1-1000")));
         assert!(!read("0-1-1000").covers(&read("0-1-1001")));
         assert!(!read("0-1-1000").covers(&read("0-1-1000,0-2-7")));
+    }
+
+    #[test]
+    fn what_is_beyond_another_history_is_named_by_domain_and_range() {
+        let read = |text| History::read([text, ""]);
+        let own = read("0-1-1005,0-2-7,3-1-9");
+        let theirs = read("0-1-1000,0-2-1002");
+        let expected = ["0-1-1001..0-1-1005", "3-1-1..3-1-9"];
+        assert_eq!(own.beyond(&theirs, Some(1)), expected);
+        assert_eq!(own.beyond(&theirs, None), expected);
+        assert_eq!(own.beyond(&own, Some(1)), [""; 0]);
+    }
+
+    #[test]
+    fn a_source_built_from_a_copy_need_not_know_who_wrote_what_came_before() {
+        let read = |text| History::read([text, ""]);
+        let (own, theirs) = (read("0-1-500,0-3-900"), read("0-3-900,0-2-950"));
+        assert_eq!(own.beyond(&theirs, None), [""; 0]);
+        // It may as well have been written here while 3 was the primary.
+        assert_eq!(own.beyond(&theirs, Some(1)), ["0-1-1..0-1-500"]);
+    }
+
+    #[test]
+    fn what_a_source_wrote_before_this_servers_position_is_not_sent() {
+        let read = |text| History::read([text, ""]);
+        let own = read("0-1-1000");
+        let passed = |theirs| read(theirs).passed_by(&own, 2);
+        assert_eq!(passed("0-1-1000,0-2-995").as_deref(), Some("0-2-995"));
+        assert_eq!(passed("0-1-1000,0-2-1001,5-2-3"), None);
     }
 
     #[test]

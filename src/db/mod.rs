@@ -2,11 +2,13 @@
 
 pub mod dialect;
 pub mod endpoint;
+pub mod grants;
 pub mod history;
 mod login;
 pub mod relay;
 pub mod server;
 pub mod session;
+pub mod source;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod wire;
@@ -21,6 +23,7 @@ use crate::run::Changed;
 
 pub use dialect::Thread;
 pub use history::History;
+pub use source::{Gtids, Identity, Source};
 
 /// A server, whatever its flavour.
 ///
@@ -45,6 +48,20 @@ pub trait Database {
 
     /// The last position in its binary log; `None` when it writes none.
     fn written(&self) -> Result<Option<Position>>;
+
+    /// What decides whether it can be another server's source or replica.
+    fn identity(&self) -> Result<Identity>;
+
+    /// What the GTID set `set` has and `other` has not (MySQL).
+    fn gtids_beyond(&self, set: &str, other: &str) -> Result<String>;
+
+    /// Says up to which transactions it has everything: `gtid_slave_pos` (MariaDB). Refused by the
+    /// server while a channel runs.
+    fn set_gtid_position(&self, position: &str) -> Result<Changed>;
+
+    /// Makes a channel replicate from `source` by GTID, in place of what it did; it must be
+    /// stopped, and is not started.
+    fn set_source(&self, channel: &str, source: &Source<'_>) -> Result<Changed>;
 
     /// Starts or stops one thread of one channel.
     fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed>;

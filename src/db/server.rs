@@ -2,6 +2,7 @@
 
 mod accounts;
 mod replica;
+mod source;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use self::accounts::Account;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, AnswerRow, Session};
-use super::{Channel, Database, History, Position, Receiver, State, Writes};
+use super::{Channel, Database, History, Identity, Position, Receiver, Source, State, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::secret::Login;
@@ -328,6 +329,23 @@ impl Database for Server {
         Ok(answer.first().map(|row| position(row, "File", "Position")))
     }
 
+    fn identity(&self) -> Result<Identity> {
+        self.look_at_identity()
+    }
+
+    fn gtids_beyond(&self, set: &str, other: &str) -> Result<String> {
+        self.subtract(set, other)
+    }
+
+    fn set_gtid_position(&self, position: &str) -> Result<Changed> {
+        let sql = format!("SET GLOBAL gtid_slave_pos = {}", quote(position));
+        self.ask(&sql).map(|_| Changed::Yes)
+    }
+
+    fn set_source(&self, channel: &str, source: &Source<'_>) -> Result<Changed> {
+        self.change_source(channel, source).map(|()| Changed::Yes)
+    }
+
     fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed> {
         let Some(before) = self.channel(channel)? else {
             return Ok(Changed::AlreadySo);
@@ -527,7 +545,9 @@ fn read_channel(dialect: &Dialect, row: AnswerRow<'_>) -> Channel {
             .get(&format!("Seconds_Behind_{source}"))
             .and_then(|s| s.parse().ok()),
         applier_error: error("Last_SQL_Error"),
-        receiver_error: error("Last_IO_Error"),
+        // The number says more than the text: MySQL 5.7 does not name the cause in it.
+        receiver_error: error("Last_IO_Error")
+            .map(|text| format!("error {}: {text}", number(row, "Last_IO_Errno"))),
     }
 }
 

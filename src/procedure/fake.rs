@@ -3,7 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use crate::db::{Channel, Database, History, Position, Receiver, State, Thread, Writes};
+use crate::db::dialect::Version;
+use crate::db::{
+    Channel, Database, Gtids, History, Identity, Position, Receiver, Source, State, Thread, Writes,
+};
 use crate::error::{Error, Kind, Result};
 use crate::link::{Link, Vip};
 use crate::run::Changed;
@@ -18,6 +21,8 @@ pub struct World {
     pub history: Option<History>,
     pub events: bool,
     pub locked: Vec<String>,
+    /// `gtid_slave_pos`; what it has otherwise is in `history`.
+    pub gtid_position: String,
 }
 
 impl World {
@@ -49,6 +54,7 @@ impl World {
             history: None,
             events: false,
             locked: vec![],
+            gtid_position: String::new(),
         }
     }
 
@@ -61,6 +67,7 @@ impl World {
             history: None,
             events: false,
             locked: vec![],
+            gtid_position: String::new(),
         }
     }
 
@@ -151,6 +158,54 @@ impl Database for Fake {
 
     fn written(&self) -> Result<Option<Position>> {
         self.call(|_| None)
+    }
+
+    fn identity(&self) -> Result<Identity> {
+        self.call(|world| {
+            let history = world.history.clone().unwrap_or_default();
+            Identity {
+                version: Version::parse("10.11.6-MariaDB"),
+                uuid: None,
+                binary_log: Some("binlog".to_owned()),
+                gtids: Gtids::Positions {
+                    current: history.newest(world.id),
+                    history,
+                    received: world.gtid_position.clone(),
+                    strict: true,
+                },
+            }
+        })
+    }
+
+    fn gtids_beyond(&self, _: &str, _: &str) -> Result<String> {
+        self.call(|_| String::new())
+    }
+
+    fn set_gtid_position(&self, position: &str) -> Result<Changed> {
+        self.call(|world| {
+            let runs = |c: &Channel| c.applying || c.receiver != Receiver::Stopped;
+            assert!(
+                !world.channel.as_ref().is_some_and(runs),
+                "the server refuses this while a thread runs"
+            );
+            world.gtid_position = position.to_owned();
+            Changed::Yes
+        })
+    }
+
+    fn set_source(&self, _: &str, source: &Source<'_>) -> Result<Changed> {
+        self.call(|world| {
+            assert_ne!(world.writes, Writes::Open, "a replica that takes writes");
+            let fresh = World::replica(0).channel;
+            world.channel = fresh.map(|channel| Channel {
+                source: source.name(),
+                source_id: 3,
+                receiver: Receiver::Stopped,
+                applying: false,
+                ..channel
+            });
+            Changed::Yes
+        })
     }
 
     fn set_thread(&self, thread: Thread, _: &str, run: bool) -> Result<Changed> {

@@ -17,6 +17,7 @@ pub mod establish;
 mod fitness;
 pub mod peers;
 pub mod promote;
+pub mod rejoin;
 pub mod release;
 pub mod restore;
 pub mod withdraw;

@@ -20,4 +20,5 @@ mod failover;
 mod faults;
 mod manual;
 mod online;
+mod rejoin;
 mod variants;

@@ -1,0 +1,52 @@
+//! A rejoin that is cut short at any question it asks: the next one ends well.
+
+use nix::sys::signal::Signal;
+
+use crate::gate::{self, Gate};
+use crate::lab::Replication;
+use crate::site::{run, standing, succeed, told};
+use crate::{DB2, assert_follows, configure, rejoined, site, split};
+
+#[test]
+fn killed_anywhere_it_is_finished_by_the_next() {
+    let mut cuts = 0;
+    for at in 0_usize.. {
+        site!(site, Replication::Gtid);
+        configure(site, "");
+        site.write_events(1, 20);
+        site.wait_until_applied();
+        split(site, 1, 0);
+        let gated = format!("--config={}", gate::configure(&site.db1));
+        let gate = Gate::new(&site.db1, at, Signal::SIGKILL);
+        let (status, _) = run(&site.db1, &["rejoin", "--source", DB2, &gated]);
+        let Some(question) = gate.signalled_at() else {
+            assert_eq!(status, 0, "{}", told(&site.db1));
+            break;
+        };
+        drop(gate);
+        cuts += 1;
+        assert_eq!(status, -1, "{question}");
+        let all = format!("killed at {question}\n{}", rejoined(&site.db1, DB2));
+        assert_follows(&site.db1, &site.db2, &all);
+    }
+    assert!(cuts > 15, "{cuts}");
+}
+
+#[test]
+fn a_promotion_that_comes_ends_it_and_what_it_did_is_taken_back() {
+    site!(site, Replication::Gtid);
+    configure(site, "");
+    site.write_events(1, 20);
+    site.wait_until_applied();
+    split(site, 1, 0);
+    let gated = format!("--config={}", gate::configure(&site.db1));
+    let gate = Gate::new(&site.db1, "CHANGE MASTER", Signal::SIGTERM);
+    let (status, _) = run(&site.db1, &["rejoin", "--source", DB2, &gated]);
+    assert!(gate.signalled_at().is_some());
+    drop(gate);
+    let all = told(&site.db1);
+    assert_eq!(status, 5, "{all}"); // closed it stays
+    assert!(all.contains("SIGTERM arrived"), "{all}");
+    assert_eq!(standing(&site.db1), ["read_only 1"], "{all}");
+    succeed(&site.db1, &["notify_backup"]);
+}
