@@ -2,6 +2,7 @@
 
 pub mod dialect;
 pub mod endpoint;
+pub mod gtid;
 pub mod history;
 mod login;
 pub mod relay;
@@ -37,7 +38,7 @@ pub trait Database {
     /// can ever be applied. A transaction of which only the beginning arrived cannot.
     fn unapplied(&self, channel: &str) -> Result<Option<String>>;
 
-    /// Whose transactions it has, up to which; `None` where the server does not tell (MySQL).
+    /// Whose transactions it has; `None` where the server does not tell (MySQL without GTID).
     fn history(&self) -> Result<Option<History>>;
 
     /// The last position in its binary log; `None` when it writes none.

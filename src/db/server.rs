@@ -22,6 +22,9 @@ const ACCESS_DENIED: u16 = 1045;
 /// KILL: there is no such session; it has gone already.
 const NO_SUCH_THREAD: u16 = 1094;
 
+/// A variable that this server does not have.
+const UNKNOWN_VARIABLE: u16 = 1193;
+
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
 
@@ -167,6 +170,23 @@ impl Server {
         Ok(self.channels()?.into_iter().find(|c| c.name == name))
     }
 
+    /// Only with `gtid_mode = ON`: in the other modes transactions without GTID are written.
+    fn mysql_history(&self) -> Result<Option<History>> {
+        // Not SHOW VARIABLES, which cuts values off after 1024 characters.
+        let sql = "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.server_uuid, @@GLOBAL.gtid_executed";
+        let answer = match self.ask(sql) {
+            // Before MySQL 5.6.
+            Err(e) if e.server_code() == Some(UNKNOWN_VARIABLE) => return Ok(None),
+            answer => answer?,
+        };
+        let row = answer.first();
+        let text = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
+        Ok(match text(0) {
+            "ON" => History::of_sets(text(1), text(2)),
+            _ => None,
+        })
+    }
+
     /// The same server by a session of its own.
     fn another(&self) -> Server {
         let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
@@ -280,7 +300,7 @@ impl Database for Server {
 
     fn history(&self) -> Result<Option<History>> {
         if self.version()?.flavor == Flavor::MySql {
-            return Ok(None);
+            return self.mysql_history();
         }
         let answer = self.ask("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos")?;
         let row = answer.first();

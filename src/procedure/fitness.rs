@@ -2,7 +2,7 @@
 
 use super::peers::Peer;
 use crate::config::OnLag;
-use crate::db::{Channel, History, PeerState};
+use crate::db::{Channel, History, PeerState, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Run;
 use crate::successor::Successor;
@@ -80,15 +80,18 @@ pub fn not_taken_over(
         Some(own),
         Ok(PeerState {
             state,
+            sources,
             history: Some(theirs),
-            ..
         }),
     ) = (own, peer.seen)
     else {
         return Ok(());
     };
     let follows = channels.iter().any(|c| c.source_id == state.server_id);
-    let newer = History::taken_over(own, (theirs, state.server_id)).filter(|_| !follows);
+    // A replica of this server with a stray write, where that looks like a successor's.
+    let is_replica = state.writes != Writes::Open && sources.contains(&own.1);
+    let excused = follows || is_replica && !theirs.tells_order();
+    let newer = History::taken_over(own, (theirs, state.server_id)).filter(|_| !excused);
     let other = peer.db.name();
     match newer {
         Some(newest) if on_lag == OnLag::Force => {
