@@ -92,6 +92,13 @@ impl History {
             _ => None,
         }
     }
+
+    /// What `own` lacks of `peer`, when `peer` lacks some of `own` too and no numbers tell which of
+    /// them wrote later.
+    pub fn diverged(own: &History, peer: &History) -> Option<String> {
+        let both = !own.covers(peer) && !peer.covers(own) && !own.tells_order();
+        own.lacks(peer).filter(|_| both)
+    }
 }
 
 /// `peer` has all that `own` has, some of which `own` wrote itself, and writes of its own that
@@ -216,6 +223,10 @@ mod tests {
     fn sets_do_not_tell_who_wrote_later_when_each_has_what_the_other_lacks() {
         assert_eq!(later_by_sets("a:1-1005", "a:1-1000,b:1-2"), None);
         assert_eq!(later_by_sets("a:1-1000,b:1-2", "a:1-1005"), None);
+        let set = |text| History::of_sets("a", text).unwrap();
+        let (old, new) = (set("a:1-1005"), set("a:1-1000,b:1-2"));
+        assert_eq!(History::diverged(&old, &new).as_deref(), Some("b:1-2"));
+        assert_eq!(History::diverged(&old, &set("a:1-1000")), None);
     }
 
     #[test]
