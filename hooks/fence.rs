@@ -4,8 +4,7 @@
 //! after a crash is writable again the moment it answers; keepalived notices a second later. So
 //! the question that closes it waits at its door.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command as Process, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
@@ -14,6 +13,7 @@ use hookbox::db::Database;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
+use hookbox::procedure::events;
 use hookbox::run::{Mode, Outcome};
 use hookbox::turn::{Meeting, Wish, Wished};
 use hookbox::verdict::Class;
@@ -117,6 +117,7 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             resume,
             ..context.demotion()
         };
+        events::stop_if_open(run, db, &context.config.paths.run)?;
         demote(run, db, how)
     });
     if let Some(turn) = turn {
@@ -135,25 +136,9 @@ fn may_pass(error: &Error) -> bool {
 /// # Errors
 /// When the program cannot be started.
 pub fn start(matches: &ArgMatches, because: &str, note_only: bool) -> Result<()> {
-    let mut fence = Process::new("/proc/self/exe");
-    fence.arg0("hookbox").args(["fence", "--because", because]);
+    let mut words = vec!["fence", "--because", because];
     if note_only {
-        fence.arg("--note-only");
+        words.push("--note-only");
     }
-    if let Some(path) = matches.get_one::<std::path::PathBuf>("config") {
-        fence.arg("--config").arg(path);
-    }
-    if let Some(instance) = matches.get_one::<String>("instance") {
-        fence.args(["--instance", instance]);
-    }
-    // Keepalived ends a check's whole process group.
-    fence
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    fence
-        .spawn()
-        .map(drop)
-        .map_err(|error| Error::new(Kind::Bug, "start hookbox fence").because(error))
+    context::start_detached(matches, &words)
 }

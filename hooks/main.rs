@@ -7,6 +7,7 @@ mod contract;
 mod fence;
 mod guard;
 mod install;
+mod look_at_source;
 mod maintenance;
 mod master_ip_failover;
 mod master_ip_online_change;
