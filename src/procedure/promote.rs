@@ -80,6 +80,9 @@ pub fn promote<'a>(
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how)?;
     }
+    if how.semi_sync == SemiSyncAt::Switch {
+        semisync::before_opening(run, db)?;
+    }
     let mut given_up = Vec::new();
     for channel in &channels {
         let seen = |peer: &Peer<'_>| {
@@ -95,9 +98,6 @@ pub fn promote<'a>(
     if !run.is_dry() {
         let verdict = evidence.verdict(db, &given_up)?;
         settle(run, &verdict, how.require)?;
-    }
-    if how.semi_sync == SemiSyncAt::Switch {
-        semisync::before_opening(run, db)?;
     }
     let closed = how.fence;
     run.change(

@@ -6,8 +6,10 @@ use crate::db::{Database, Side};
 use crate::error::Result;
 use crate::run::Run;
 
-/// Before a server takes writes: its commits wait for replicas if it acknowledged before, but not
-/// for replicas that are not there, or its first commit would take the whole timeout.
+/// Before a replica becomes the primary: its commits will wait for replicas if it acknowledged
+/// before, but not for replicas that are not there, or the first one would take the whole timeout.
+/// So do an applier's commits where the source's side is on already: this comes before it is waited
+/// for.
 ///
 /// Taken back if a later step fails. What cannot be done is told: it is no reason to stay a replica.
 ///
@@ -18,9 +20,20 @@ pub fn before_opening<'a>(run: &mut Run<'a>, db: &'a dyn Database) -> Result<()>
     let Some(semi) = or_note(run, "semi-sync", db.semi_sync())? else {
         return Ok(());
     };
+    let is_on = semi.source == Some(true);
     let comes_into_use = semi.replica == Some(true) && semi.source == Some(false);
-    let in_use = comes_into_use || semi.source == Some(true);
-    if in_use && semi.waits_for_nobody && semi.clients < semi.needed {
+    let hangs = semi.waits_for_nobody && semi.clients < semi.needed;
+    if is_on && hangs {
+        // A commit that waits already is not let go by the next step alone.
+        let done = run.change(
+            &format!("let go the commits on {name} that wait for replicas"),
+            || db.set_semi_sync(Side::Source, false),
+            &format!("let commits on {name} wait for replicas again"),
+            || db.set_semi_sync(Side::Source, true),
+        );
+        or_note(run, "semi-sync", done)?;
+    }
+    if (is_on || comes_into_use) && hangs {
         let done = run.change(
             &format!("let commits on {name} go on alone while too few replicas are connected"),
             || db.wait_for_nobody(false),
@@ -29,7 +42,7 @@ pub fn before_opening<'a>(run: &mut Run<'a>, db: &'a dyn Database) -> Result<()>
         );
         or_note(run, "semi-sync", done)?;
     }
-    if comes_into_use {
+    if comes_into_use || is_on && hangs {
         let done = run.change(
             &format!("let commits on {name} wait for semi-sync replicas"),
             || db.set_semi_sync(Side::Source, true),

@@ -62,7 +62,8 @@ fn the_first_commit_after_a_failover_with_no_replica_left_does_not_wait() {
         site.db2.sql(&format!(
             "SET GLOBAL rpl_semi_sync_master_enabled = {on_already}"
         ));
-        commit(&site.db1, 1);
+        let first = commit(&site.db1, 1);
+        assert_within(first, Duration::from_secs(1), "db2 acknowledges");
         site.db1.kill();
         succeed(&site.db2, &["notify_master"]);
         assert_within(
