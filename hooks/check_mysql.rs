@@ -137,7 +137,8 @@ fn check(
         memory.keep(&config.paths.run);
         let changed = before.is_none_or(|before| before.class != seen.class);
         tell(matches, config, deadline, &seen, &memory, changed);
-        if seen.class == Class::Ok && seen.writable == Some(false) {
+        let is_standby = seen.class == Class::Ok && seen.writable == Some(false);
+        if is_standby && !meeting.is_busy() {
             look_at_source::start(matches, config);
         }
     }
