@@ -184,7 +184,9 @@ mod tests {
             ],
             ..World::primary()
         });
-        let outcome = carry_out(|run| start_as_last_seen(run, &fake, &[seen.clone()], dir.path()));
+        let outcome = carry_out(|run| {
+            start_as_last_seen(run, &fake, std::slice::from_ref(&seen), dir.path())
+        });
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
         let world = fake.world.borrow();
         let status: Vec<EventStatus> = world.scheduled.iter().map(|e| e.status).collect();

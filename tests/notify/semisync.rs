@@ -83,6 +83,10 @@ fn a_primary_closed_and_opened_again_waits_for_its_replica_as_before() {
     commit(&site.db1, 1);
     succeed(&site.db1, &["notify_backup"]);
     assert_eq!(sides(&site.db1), ("0".to_owned(), "1".to_owned()));
+    // Also for one that connects meanwhile.
+    site.db2.sql("STOP SLAVE IO_THREAD");
+    site.db2.sql("START SLAVE IO_THREAD");
+    site.db2.wait_until_replicating();
     succeed(&site.db1, &["notify_master"]);
     assert_eq!(sides(&site.db1), ("1".to_owned(), "0".to_owned()));
     commit(&site.db1, 2);
