@@ -9,6 +9,8 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+#[path = "../scratch/mod.rs"]
+mod scratch;
 
 mod trial;
 
