@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, ExitCode, Stdio};
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use hookbox::check::{self, Seen};
 use hookbox::config::Config;
 use hookbox::db::endpoint::Endpoint;
@@ -27,6 +27,7 @@ use nix::poll::PollFlags;
 
 use crate::context;
 use crate::fence;
+use crate::look_at_source;
 
 /// Starting, writing down the verdict and ending take a few of the milliseconds that were given.
 const OWN_NEEDS: Duration = Duration::from_millis(20);
@@ -59,6 +60,12 @@ pub fn command() -> Command {
                 .value_parser(clap::value_parser!(PathBuf))
                 .hide(true),
         )
+        .arg(
+            Arg::new("look-at-source")
+                .long("look-at-source")
+                .action(ArgAction::SetTrue)
+                .hide(true),
+        )
         .after_help(
             "In keepalived.conf:\n    vrrp_script mysql {\n        \
              script \"/usr/sbin/hookbox check_mysql\"\n        interval 1\n        timeout 1\n    }\n\
@@ -69,6 +76,9 @@ pub fn command() -> Command {
 
 /// `check_mysql`
 pub fn main(_name: &str, matches: &ArgMatches) -> ExitCode {
+    if matches.get_flag("look-at-source") {
+        return look_at_source::main(matches);
+    }
     if let Some(mut paths) = matches.get_many::<PathBuf>("free-mib")
         && let (Some(dir), Some(run)) = (paths.next(), paths.next())
     {
@@ -127,6 +137,10 @@ fn check(
         memory.keep(&config.paths.run);
         let changed = before.is_none_or(|before| before.class != seen.class);
         tell(matches, config, deadline, &seen, &memory, changed);
+        let is_standby = seen.class == Class::Ok && seen.writable == Some(false);
+        if is_standby && !meeting.is_busy() {
+            look_at_source::start(matches, config);
+        }
     }
     report(config, &seen, deadline)
 }

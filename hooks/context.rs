@@ -3,7 +3,9 @@
 use std::cell::OnceCell;
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::{Command as Process, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -282,6 +284,30 @@ fn see_peer(peer: &Server) -> Result<PeerState> {
         sources: channels.iter().map(|channel| channel.source_id).collect(),
         history: peer.history()?,
     })
+}
+
+/// Starts hookbox with these `words` and the configuration of `matches`, detached from this process.
+///
+/// # Errors
+/// When the program cannot be started.
+pub fn start_detached(matches: &ArgMatches, words: &[&str]) -> Result<()> {
+    let mut program = Process::new("/proc/self/exe");
+    program.arg0("hookbox").args(words);
+    if let Some(path) = matches.get_one::<PathBuf>("config") {
+        program.arg("--config").arg(path);
+    }
+    if let Some(instance) = matches.get_one::<String>("instance") {
+        program.args(["--instance", instance]);
+    }
+    // Keepalived ends a check's whole process group.
+    program
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let started = program.spawn().map(drop);
+    let what = || format!("start hookbox {}", words.first().unwrap_or(&""));
+    started.map_err(|error| Error::new(Kind::Bug, what()).because(error))
 }
 
 /// Where the server on this host listens.

@@ -7,8 +7,7 @@
 //! `--boot` is the same for every start of the server: whatever it was before, it is closed until
 //! somebody makes it the primary. It waits for as long as a crash recovery may take.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command as Process, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
@@ -18,6 +17,7 @@ use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
+use hookbox::procedure::events;
 use hookbox::run::{Mode, Outcome, Run};
 use hookbox::turn::{Meeting, Wish, Wished};
 use hookbox::verdict::Class;
@@ -147,6 +147,7 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             ..context.demotion()
         };
         let was_open = db.state()?.writes == Writes::Open;
+        events::stop_if_open(run, context.server()?, &context.config.paths.run)?;
         demote(run, db, how)?;
         if boot {
             start_closed(run, db, was_open);
@@ -185,25 +186,9 @@ fn may_pass(error: &Error) -> bool {
 /// # Errors
 /// When the program cannot be started.
 pub fn start(matches: &ArgMatches, because: &str, note_only: bool) -> Result<()> {
-    let mut fence = Process::new("/proc/self/exe");
-    fence.arg0("hookbox").args(["fence", "--because", because]);
+    let mut words = vec!["fence", "--because", because];
     if note_only {
-        fence.arg("--note-only");
+        words.push("--note-only");
     }
-    if let Some(path) = matches.get_one::<std::path::PathBuf>("config") {
-        fence.arg("--config").arg(path);
-    }
-    if let Some(instance) = matches.get_one::<String>("instance") {
-        fence.args(["--instance", instance]);
-    }
-    // Keepalived ends a check's whole process group.
-    fence
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    fence
-        .spawn()
-        .map(drop)
-        .map_err(|error| Error::new(Kind::Bug, "start hookbox fence").because(error))
+    context::start_detached(matches, &words)
 }

@@ -8,6 +8,7 @@ mod fence;
 mod grants;
 mod guard;
 mod install;
+mod look_at_source;
 mod maintenance;
 mod master_ip_failover;
 mod master_ip_online_change;

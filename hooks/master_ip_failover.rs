@@ -10,6 +10,8 @@ use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Host, Link, Remote, Vip};
 use hookbox::procedure::establish::{Address, establish};
+use hookbox::procedure::events;
+use hookbox::procedure::lossless::{self, NOTE};
 use hookbox::procedure::release::fence;
 use hookbox::run::{Outcome, Run};
 use hookbox::switch::{Before, Reason};
@@ -190,6 +192,7 @@ fn write_down(
                 .transpose()?
                 .map(|state| state.writes),
             events: alive.map(|db| db.runs_events()).transpose()?,
+            enabled: alive.and_then(events::enabled),
             vips: present(addresses)?,
             ..Before::default()
         })
@@ -292,10 +295,11 @@ fn start(site: &Site) -> Result<Outcome> {
             run.note("no stop is written down; MHA says the old primary is put away");
         }
         note_unapplied(run, &db);
+        run.note(format!("{NOTE}{}", lossless::of_switch(&db, None)));
         let ask = |vip: &Vip| ask_through(vip, new.port, &login, &context.deadline);
         let established = establish(run, &db, &addresses, site.closing(), Some(&ask));
-        let events = record.and_then(|record| record.before.events);
-        site.finish(run, &db, events, established)
+        let before = record.map(|record| record.before).unwrap_or_default();
+        site.finish(run, &db, &before, established)
     }))
 }
 

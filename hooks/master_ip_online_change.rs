@@ -8,6 +8,8 @@ use hookbox::error::{Error, Kind, Result};
 use hookbox::link::Vip;
 use hookbox::procedure::demote::demote;
 use hookbox::procedure::establish::{Address, establish};
+use hookbox::procedure::events;
+use hookbox::procedure::lossless::{self, NOTE};
 use hookbox::procedure::release::{Release, release};
 use hookbox::run::{Outcome, Run};
 use hookbox::switch::{Before, Reason};
@@ -84,6 +86,7 @@ fn stop(site: &Site) -> Result<Outcome> {
                 old_writes: Some(old.state()?.writes),
                 new_writes: Some(new.state()?.writes),
                 events: Some(old.runs_events()?),
+                enabled: events::enabled(&old),
                 vips: present(&addresses)?,
                 locked,
             })
@@ -126,15 +129,16 @@ fn start(site: &Site) -> Result<Outcome> {
     Ok(context.run(|run| {
         let record = site.register.open().unwrap_or_default();
         must_be_closed(run, site, &old)?;
+        run.note(format!("{NOTE}{}", lossless::of_switch(&db, Some(&old))));
         let ask = |vip: &Vip| ask_through(vip, new.port, &login, &context.deadline);
         let mut established = establish(run, &db, &addresses, site.closing(), Some(&ask));
         let before = record.map(|record| record.before).unwrap_or_default();
-        for account in before.locked {
+        for account in &before.locked {
             let step = format!("let {account} in on {} again", old.name());
-            let unlocked = run.act(&step, || old.set_account_lock(&account, false));
+            let unlocked = run.act(&step, || old.set_account_lock(account, false));
             established = established.and(unlocked);
         }
-        site.finish(run, &db, before.events, established)
+        site.finish(run, &db, &before, established)
     }))
 }
 

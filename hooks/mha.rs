@@ -13,6 +13,7 @@ use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Remote, Vip};
 use hookbox::procedure::demote::Demotion;
 use hookbox::procedure::establish::Address;
+use hookbox::procedure::events;
 use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::secret::Login;
 use hookbox::ssh::{Place, Shell};
@@ -178,7 +179,7 @@ impl Site {
         &self,
         run: &mut Run<'a>,
         db: &'a dyn Database,
-        events: Option<bool>,
+        before: &Before,
         established: Result<()>,
     ) -> Result<()> {
         if let Err(error) = &established
@@ -189,11 +190,8 @@ impl Site {
         if run.is_dry() || !db.state().is_ok_and(|state| state.writes == Writes::Open) {
             return established;
         }
-        let mut started = Ok(());
-        if events == Some(true) {
-            let step = format!("start the event scheduler of {}", db.name());
-            started = run.act(&step, || db.set_events(true));
-        }
+        let ran = before.events == Some(true);
+        let started = events::start(run, db, ran, before.enabled.as_deref());
         let closed = run.act("the switch is finished", || self.register.close());
         established.and(started).and(closed)
     }

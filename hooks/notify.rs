@@ -4,15 +4,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
-use hookbox::config::Config;
+use hookbox::config::{Config, SemiSyncAt};
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
+use hookbox::last_seen::LastSeen;
 use hookbox::link::{Host, Link, Vip};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
+use hookbox::procedure::events;
+use hookbox::procedure::lossless::Evidence;
 use hookbox::procedure::peers::Peer;
 use hookbox::procedure::promote::{Promotion, promote};
+use hookbox::procedure::semisync;
 use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::successor::Successor;
 use hookbox::turn::{Meeting, Turn, Wish, Wished};
@@ -198,22 +202,27 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> 
         .iter()
         .map(|(db, seen)| Peer { db, seen })
         .collect();
+    let last_seen = LastSeen::recall(&config.paths.run);
+    let evidence = Evidence::of(&peers, &last_seen);
     let how = Promotion {
         limit: config.promote.limit,
         on_lag: config.promote.on_lag,
         on_writable_peer: config.promote.on_writable_peer,
         receive_limit: config.promote.receive_limit,
+        require: config.promote.require,
+        semi_sync: config.promote.semi_sync,
         forget_source: config.promote.forget_source,
         resume,
         fence: context.demotion(),
     };
-    promote(run, context.server()?, &peers, successor.as_ref(), how)?;
+    promote(run, context.server()?, &evidence, successor.as_ref(), how)?;
     if successor.is_some() {
         run.act("forget who took over before", || {
             Successor::forget(&config.paths.state).map(|()| Changed::Yes)
         })?;
     }
-    announce(run, config)
+    announce(run, config)?;
+    events::start_as_last_seen(run, context.server()?, &last_seen, &config.paths.run)
 }
 
 fn become_standby<'a>(
@@ -228,7 +237,11 @@ fn become_standby<'a>(
         ..context.demotion()
     };
     let db = context.server()?;
+    events::stop_if_open(run, db, &context.config.paths.run)?;
     demote(run, db, how)?;
+    if context.config.promote.semi_sync == SemiSyncAt::Switch {
+        semisync::after_closing(run, db)?;
+    }
     let successor = match event {
         Event::Stop => None, // no time for questions to others
         _ => remember_successor(run, context, db)?,

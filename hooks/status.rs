@@ -13,6 +13,7 @@ use hookbox::journal::{self, Event};
 use hookbox::link::{Host, Link, Vip};
 use hookbox::maintenance;
 use hookbox::memory::Memory;
+use hookbox::procedure::lossless::NOTE;
 use hookbox::run::Mark;
 use hookbox::switch::Register;
 use hookbox::turn::{Meeting, Wish};
@@ -41,6 +42,13 @@ struct Status {
     last_check: Option<Check>,
     maintenance_until: Option<String>,
     last_run: Option<LastRun>,
+    last_promotion: Option<Promotion>,
+}
+
+#[derive(Debug, Serialize)]
+struct Promotion {
+    at: String,
+    lossless: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -140,6 +148,7 @@ fn look(name: &str, matches: &ArgMatches) -> Result<Status> {
         maintenance_until: maintenance::until(&config.paths)
             .map(|until| humantime::format_rfc3339_seconds(until).to_string()),
         last_run: last_run(&context),
+        last_promotion: last_promotion(&context),
         ..Status::default()
     };
     match open_switch(&context) {
@@ -260,6 +269,18 @@ fn last_run(context: &Context) -> Option<LastRun> {
     })
 }
 
+/// What the last promotion said of what the old primary had acknowledged.
+fn last_promotion(context: &Context) -> Option<Promotion> {
+    let records = journal::tail(&context.config.paths.journal, usize::MAX).ok()?;
+    records.into_iter().rev().find_map(|record| {
+        let lossless = record.step?.strip_prefix(NOTE)?.to_owned();
+        Some(Promotion {
+            at: record.at,
+            lossless,
+        })
+    })
+}
+
 impl Status {
     fn is_well(&self) -> bool {
         self.error.is_none() && self.open_switch.is_none() && self.switch_error.is_none()
@@ -317,6 +338,9 @@ impl Status {
             if let Some(error) = &run.error {
                 lines.push(format!("  {error}"));
             }
+        }
+        if let Some(Promotion { at, lossless }) = &self.last_promotion {
+            lines.push(format!("last promotion at {at}: lossless: {lossless}"));
         }
         lines.join("\n")
     }

@@ -193,6 +193,27 @@ pub enum OnWritablePeer {
     Refuse,
 }
 
+/// What must be so before a server is promoted.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Require {
+    /// Nothing more than that what was received is applied.
+    Any,
+    /// That everything the old primary acknowledged is here.
+    Proven,
+}
+
+/// What becomes of semi-sync when a server changes its role.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SemiSyncAt {
+    /// It goes with the role where it is in use, and no commit waits for a replica that is not
+    /// there.
+    Switch,
+    /// It is left as it is.
+    Keep,
+}
+
 /// `[promote]`: how a replica becomes the primary.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(expecting = "a table", deny_unknown_fields, default)]
@@ -204,6 +225,10 @@ pub struct Promote {
     pub on_lag: OnLag,
     /// What to do when a peer still takes writes.
     pub on_writable_peer: OnWritablePeer,
+    /// What must be known of the old primary's writes.
+    pub require: Require,
+    /// What becomes of semi-sync, here and in a demotion.
+    pub semi_sync: SemiSyncAt,
     /// How long a peer may take to answer; one that does not counts as gone, on record.
     #[serde(with = "duration")]
     pub peer_limit: Duration,
@@ -431,6 +456,8 @@ impl Default for Promote {
             limit: Duration::from_secs(60),
             on_lag: OnLag::Abort,
             on_writable_peer: OnWritablePeer::Fence,
+            require: Require::Any,
+            semi_sync: SemiSyncAt::Switch,
             peer_limit: Duration::from_millis(500),
             receive_limit: Duration::from_secs(5),
             forget_source: true,

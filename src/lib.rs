@@ -10,6 +10,7 @@ pub mod error;
 pub mod files;
 pub mod guard;
 pub mod journal;
+pub mod last_seen;
 pub mod link;
 pub mod log;
 pub mod maintenance;

@@ -103,6 +103,9 @@ pub struct Before {
     pub new_writes: Option<Writes>,
     /// Whether the old primary's event scheduler was on.
     pub events: Option<bool>,
+    /// The events that were enabled on the old primary, where it told.
+    #[serde(default)]
+    pub enabled: Option<Vec<String>>,
     /// The virtual addresses that the old primary had, as in `vip` of the configuration.
     pub vips: Vec<String>,
     /// The accounts of the old primary that are locked for the switch, as `app@%`; not those that
@@ -289,6 +292,7 @@ mod tests {
             old_writes: Some(Writes::Open),
             new_writes: Some(Writes::ClosedToAll),
             events: Some(true),
+            enabled: None,
             vips: vec!["10.0.0.100/24 dev eth0".to_owned()],
             locked: vec!["app@%".to_owned()],
         };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, Mysql, Peer, Tls};
+use super::{Config, Mysql, OnLag, Peer, Require, Tls};
 
 /// Keys that cannot be meant as they are.
 pub struct Contradiction {
@@ -17,6 +17,7 @@ pub struct Contradiction {
 pub fn contradiction(config: &Config) -> Option<Contradiction> {
     empty_or_zero(config)
         .or_else(|| limits(config))
+        .or_else(|| losses(config))
         .or_else(|| password_sources(config))
         .or_else(|| certificates(config))
         .or_else(|| relative_paths(config))
@@ -114,6 +115,14 @@ fn limits(config: &Config) -> Option<Contradiction> {
         show(long)
     );
     found(&[part, whole], what)
+}
+
+fn losses(config: &Config) -> Option<Contradiction> {
+    let promote = &config.promote;
+    let both = promote.require == Require::Proven && promote.on_lag == OnLag::Force;
+    let what = "`require` = \"proven\" and `on_lag` = \"force\" exclude each other";
+    both.then(|| found(&["promote.require", "promote.on_lag"], what))
+        .flatten()
 }
 
 fn password_sources(config: &Config) -> Option<Contradiction> {

@@ -70,6 +70,15 @@ const NEEDS: &[Need] = &[
         ],
     },
     Need {
+        what: "switches semi-sync's source side",
+        to_peers: false,
+        words: [
+            "SUPER",
+            "SYSTEM_VARIABLES_ADMIN",
+            "REPLICATION MASTER ADMIN",
+        ],
+    },
+    Need {
         what: "reads the relay log, for a transaction of which only the beginning came",
         to_peers: false,
         words: [

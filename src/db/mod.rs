@@ -3,9 +3,11 @@
 pub mod dialect;
 pub mod endpoint;
 pub mod grants;
+pub mod gtid;
 pub mod history;
 mod login;
 pub mod relay;
+pub mod semisync;
 pub mod server;
 pub mod session;
 pub mod source;
@@ -23,6 +25,7 @@ use crate::run::Changed;
 
 pub use dialect::Thread;
 pub use history::History;
+pub use semisync::{SemiSync, Side};
 pub use source::{Gtids, Identity, Source};
 
 /// A server, whatever its flavour.
@@ -43,7 +46,7 @@ pub trait Database {
     /// can ever be applied. A transaction of which only the beginning arrived cannot.
     fn unapplied(&self, channel: &str) -> Result<Option<String>>;
 
-    /// Whose transactions it has, up to which; `None` where the server does not tell (MySQL).
+    /// Whose transactions it has; `None` where the server does not tell (MySQL without GTID).
     fn history(&self) -> Result<Option<History>>;
 
     /// The last position in its binary log; `None` when it writes none.
@@ -87,11 +90,26 @@ pub trait Database {
     /// The transactions that sessions of applications have open, each by a name of its own.
     fn transactions(&self, spare: &[String]) -> Result<Vec<String>>;
 
+    /// How semi-sync stands.
+    fn semi_sync(&self) -> Result<SemiSync>;
+
+    /// Switches one side of semi-sync on or off. Off, the source's side ends all waiting.
+    fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed>;
+
+    /// Lets commits go on alone while fewer semi-sync replicas are connected than are needed.
+    fn wait_for_nobody(&self, wait: bool) -> Result<Changed>;
+
     /// Whether the event scheduler runs.
     fn runs_events(&self) -> Result<bool>;
 
     /// Starts or stops the event scheduler.
     fn set_events(&self, run: bool) -> Result<Changed>;
+
+    /// The events, as far as this program's account may see them.
+    fn events(&self) -> Result<Vec<Event>>;
+
+    /// Enables an event, which keeps its definer.
+    fn enable_event(&self, event: &Event) -> Result<Changed>;
 
     /// Whether an account, as `app@%`, is locked out of this server.
     fn account_is_locked(&self, account: &str) -> Result<bool>;
@@ -147,7 +165,7 @@ pub struct PeerState {
 }
 
 /// A place in a binary log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Position {
     /// File name, as in `db1-bin.000002`.
     pub file: String,
@@ -177,6 +195,28 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.offset)
     }
+}
+
+/// An event of the event scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// As in `` `app`.`purge` ``.
+    pub name: String,
+    /// Whose rights it has, as in `app@%`.
+    pub definer: String,
+    /// Whether it runs when the scheduler does.
+    pub status: EventStatus,
+}
+
+/// Whether an event runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventStatus {
+    /// It does.
+    Enabled,
+    /// Somebody disabled it.
+    Disabled,
+    /// It came by replication, which disables every event, also one that is disabled at the source.
+    FromSource,
 }
 
 /// How the receiver of a channel stands.

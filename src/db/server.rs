@@ -1,6 +1,7 @@
 //! The [`Database`] that is a real server.
 
 mod accounts;
+mod events;
 mod replica;
 mod source;
 
@@ -11,7 +12,10 @@ use self::accounts::Account;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, AnswerRow, Session};
-use super::{Channel, Database, History, Identity, Position, Receiver, Source, State, Writes};
+use super::{
+    Channel, Database, Event, History, Identity, Position, Receiver, SemiSync, Side, Source, State,
+    Writes,
+};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::secret::Login;
@@ -22,6 +26,9 @@ const ACCESS_DENIED: u16 = 1045;
 
 /// KILL: there is no such session; it has gone already.
 const NO_SUCH_THREAD: u16 = 1094;
+
+/// A variable that this server does not have.
+const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
@@ -203,6 +210,41 @@ impl Server {
         Ok(self.channels()?.into_iter().find(|c| c.name == name))
     }
 
+    /// Only with `gtid_mode = ON`: in the other modes transactions without GTID are written.
+    fn mysql_history(&self) -> Result<Option<History>> {
+        // Not SHOW VARIABLES, which cuts values off after 1024 characters.
+        let sql = "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.server_uuid, @@GLOBAL.gtid_executed";
+        let answer = match self.ask(sql) {
+            // Before MySQL 5.6.
+            Err(e) if e.server_code() == Some(UNKNOWN_VARIABLE) => return Ok(None),
+            answer => answer?,
+        };
+        let row = answer.first();
+        let text = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
+        Ok(match text(0) {
+            "ON" => History::of_sets(text(1), text(2)),
+            _ => None,
+        })
+    }
+
+    /// Sets a variable of semi-sync where this server has it, by whichever word.
+    fn set_semi_sync_variable(&self, side: Side, what: &str, on: bool) -> Result<Changed> {
+        let names = side
+            .words()
+            .map(|word| format!("rpl_semi_sync_{word}{what}"));
+        let variables = self.variables(&[&names[0], &names[1]])?;
+        let word = if on { "ON" } else { "OFF" };
+        let to_set = names
+            .iter()
+            .find(|name| variables.get(name).is_some_and(|is| is != word));
+        match to_set {
+            Some(name) => self
+                .ask(&format!("SET GLOBAL {name} = {word}"))
+                .map(|_| Changed::Yes),
+            None => Ok(Changed::AlreadySo),
+        }
+    }
+
     /// The same server by a session of its own.
     pub fn another(&self) -> Server {
         let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
@@ -223,6 +265,7 @@ impl Server {
     fn outlast_writers(&self, sql: &str, grace: Duration, spare: &[String]) -> Result<()> {
         let helper = self.another();
         let time = self.time();
+        let mut released = false;
         let ended = self.with_session(|session| {
             let own = u64::from(session.id());
             session.send(sql)?;
@@ -248,10 +291,21 @@ impl Server {
                     ended => drop(ended?),
                 }
                 waiting = helper.commits_without_acknowledgement()?;
+                // After their sessions, so that no client hears of a commit that no replica has.
+                // Semi-sync's wait does not end with the session (MySQL, ReplSemiSyncMaster::commitTrx).
+                if waiting > 0 && refused.is_none() && !released {
+                    match helper.set_semi_sync(Side::Source, false) {
+                        Err(error) if error.server_code().is_some() => refused = Some(error),
+                        switched => released = switched? == Changed::Yes,
+                    }
+                }
                 patience = KILL_AGAIN;
             }
             session.answer().map(drop)
         });
+        if released && let Err(error) = helper.set_semi_sync(Side::Source, true) {
+            log::warn!("semi-sync stays off on {}: {}", self.name(), error.chain());
+        }
         if ended.is_err()
             && let Some(id) = self.abandoned.take()
         {
@@ -316,7 +370,7 @@ impl Database for Server {
 
     fn history(&self) -> Result<Option<History>> {
         if self.version()?.flavor == Flavor::MySql {
-            return Ok(None);
+            return self.mysql_history();
         }
         let answer = self.ask("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos")?;
         let row = answer.first();
@@ -453,18 +507,43 @@ impl Database for Server {
             .collect())
     }
 
+    fn semi_sync(&self) -> Result<SemiSync> {
+        let variables = self.ask("SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync%'")?;
+        let status = self.ask("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'")?;
+        let value = |name: &str| {
+            let mut rows = variables.rows().chain(status.rows());
+            let is_it =
+                |row: &AnswerRow<'_>| row.at(0).is_some_and(|n| n.eq_ignore_ascii_case(name));
+            rows.find(is_it)?.at(1)
+        };
+        Ok(SemiSync::read(value))
+    }
+
+    fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {
+        self.set_semi_sync_variable(side, "_enabled", on)
+    }
+
+    fn wait_for_nobody(&self, wait: bool) -> Result<Changed> {
+        match self.set_semi_sync_variable(Side::Source, "_wait_no_replica", wait)? {
+            Changed::Yes => Ok(Changed::Yes),
+            Changed::AlreadySo => self.set_semi_sync_variable(Side::Source, "_wait_no_slave", wait),
+        }
+    }
+
     fn runs_events(&self) -> Result<bool> {
-        let variables = self.variables(&["event_scheduler"])?;
-        Ok(variables.get("event_scheduler") == Some("ON"))
+        self.scheduler_runs()
     }
 
     fn set_events(&self, run: bool) -> Result<Changed> {
-        if self.runs_events()? == run {
-            return Ok(Changed::AlreadySo);
-        }
-        let word = if run { "ON" } else { "OFF" };
-        self.ask(&format!("SET GLOBAL event_scheduler = {word}"))?;
-        Ok(Changed::Yes)
+        self.set_scheduler(run)
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.all_events()
+    }
+
+    fn enable_event(&self, event: &Event) -> Result<Changed> {
+        self.enable(event)
     }
 
     fn account_is_locked(&self, account: &str) -> Result<bool> {

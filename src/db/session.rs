@@ -1,6 +1,6 @@
 //! One connection to a MySQL or MariaDB server, on the protocol types of `mysql_common`.
 //!
-//! Client libraries bound single system calls, not the whole conversation, which a [`Wire`] does.
+//! Client libraries bound single system calls, not the whole conversation, which a `Wire` does.
 //! After an error that is not the server's own answer the session is unusable: the next answer on
 //! it would belong to the previous question.
 

@@ -15,7 +15,7 @@ pub struct Seen {
     /// The `server_id`s of the servers it is connected to and receives from. What a channel is set
     /// to proves nothing: MHA leaves a new primary's as it was until the end of a failover.
     pub receives_from: Vec<u32>,
-    /// Whose transactions it has; `None` where the server does not tell (MySQL).
+    /// Whose transactions it has; `None` where the server does not tell (MySQL without GTID).
     pub history: Option<History>,
 }
 
@@ -70,7 +70,6 @@ pub fn followed_by(own: Option<u32>, rival: u32, others: &[&Seen]) -> Speaks {
 /// For whom the transactions speak: for the one that wrote on from the other's.
 ///
 /// To have more is not enough: an old primary has more than a new one that has written nothing yet.
-/// MySQL's sets say no more than that.
 pub fn newer_data(own: &Seen, rival: &Seen) -> Speaks {
     let (Some(ours), Some(theirs)) = (&own.history, &rival.history) else {
         return Speaks::ForNeither;
@@ -139,5 +138,19 @@ mod tests {
         assert_eq!(newer_data(&old, &wrote_on), Speaks::ForRival);
         assert_eq!(newer_data(&wrote_on, &old), Speaks::ForOwn);
         assert_eq!(newer_data(&server(1, &[]), &wrote_on), Speaks::ForNeither);
+    }
+
+    #[test]
+    fn sets_speak_for_the_successor_that_has_everything_and_otherwise_for_nobody() {
+        let with = |id, uuid, executed| Seen {
+            history: History::of_sets(uuid, executed),
+            ..server(id, &[])
+        };
+        let (old, wrote_on) = (with(1, "a", "a:1-1000"), with(2, "b", "a:1-1000,b:1"));
+        assert_eq!(newer_data(&old, &wrote_on), Speaks::ForRival);
+        assert_eq!(newer_data(&wrote_on, &old), Speaks::ForOwn);
+        let ahead = with(1, "a", "a:1-1005");
+        assert_eq!(newer_data(&ahead, &wrote_on), Speaks::ForNeither);
+        assert_eq!(newer_data(&wrote_on, &ahead), Speaks::ForNeither);
     }
 }

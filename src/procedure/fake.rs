@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::db::dialect::Version;
 use crate::db::{
-    Channel, Database, Gtids, History, Identity, Position, Receiver, Source, State, Thread, Writes,
+    Channel, Database, Event, EventStatus, Gtids, History, Identity, Position, Receiver, SemiSync,
+    Side, Source, State, Thread, Writes,
 };
 use crate::error::{Error, Kind, Result};
 use crate::link::{Link, Vip};
@@ -19,7 +20,10 @@ pub struct World {
     pub channel: Option<Channel>,
     pub sessions: Vec<u64>,
     pub history: Option<History>,
+    pub written: Option<Position>,
+    pub semi_sync: SemiSync,
     pub events: bool,
+    pub scheduled: Vec<Event>,
     pub locked: Vec<String>,
     /// `gtid_slave_pos`; what it has otherwise is in `history`.
     pub gtid_position: String,
@@ -52,7 +56,10 @@ impl World {
             }),
             sessions: vec![],
             history: None,
+            written: None,
+            semi_sync: SemiSync::default(),
             events: false,
+            scheduled: vec![],
             locked: vec![],
             gtid_position: String::new(),
         }
@@ -65,7 +72,10 @@ impl World {
             channel: None,
             sessions: vec![7, 8],
             history: None,
+            written: None,
+            semi_sync: SemiSync::default(),
             events: false,
+            scheduled: vec![],
             locked: vec![],
             gtid_position: String::new(),
         }
@@ -157,7 +167,7 @@ impl Database for Fake {
     }
 
     fn written(&self) -> Result<Option<Position>> {
-        self.call(|_| None)
+        self.call(|world| world.written.clone())
     }
 
     fn identity(&self) -> Result<Identity> {
@@ -280,6 +290,29 @@ impl Database for Fake {
         self.call(|_| vec![])
     }
 
+    fn semi_sync(&self) -> Result<SemiSync> {
+        self.call(|world| world.semi_sync.clone())
+    }
+
+    fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {
+        self.call(|world| {
+            let is = match side {
+                Side::Source => &mut world.semi_sync.source,
+                Side::Replica => &mut world.semi_sync.replica,
+            };
+            let changed = is.is_some_and(|is| is != on);
+            *is = is.map(|_| on);
+            changed_if(changed)
+        })
+    }
+
+    fn wait_for_nobody(&self, wait: bool) -> Result<Changed> {
+        self.call(|world| {
+            let was = std::mem::replace(&mut world.semi_sync.waits_for_nobody, wait);
+            changed_if(was != wait)
+        })
+    }
+
     fn runs_events(&self) -> Result<bool> {
         self.call(|world| world.events)
     }
@@ -288,6 +321,21 @@ impl Database for Fake {
         self.call(|world| {
             let was = std::mem::replace(&mut world.events, run);
             changed_if(was != run)
+        })
+    }
+
+    fn events(&self) -> Result<Vec<Event>> {
+        self.call(|world| world.scheduled.clone())
+    }
+
+    fn enable_event(&self, event: &Event) -> Result<Changed> {
+        self.call(|world| {
+            let mut known = world.scheduled.iter_mut();
+            let it = known.find(|known| known.name == event.name);
+            it.map_or(Changed::AlreadySo, |it| {
+                it.status = EventStatus::Enabled;
+                Changed::Yes
+            })
         })
     }
 

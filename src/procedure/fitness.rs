@@ -2,7 +2,7 @@
 
 use super::peers::Peer;
 use crate::config::OnLag;
-use crate::db::{Channel, History, PeerState};
+use crate::db::{Channel, History, PeerState, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Run;
 use crate::successor::Successor;
@@ -80,19 +80,35 @@ pub fn not_taken_over(
         Some(own),
         Ok(PeerState {
             state,
+            sources,
             history: Some(theirs),
-            ..
         }),
     ) = (own, peer.seen)
     else {
         return Ok(());
     };
     let follows = channels.iter().any(|c| c.source_id == state.server_id);
-    let newer = History::taken_over(own, (theirs, state.server_id)).filter(|_| !follows);
+    // A replica of this server with a stray write, where that looks like a successor's.
+    let is_replica = state.writes != Writes::Open && sources.contains(&own.1);
+    let excused = follows || is_replica && !theirs.tells_order();
+    let newer = History::taken_over(own, (theirs, state.server_id));
+    let newer = newer.or_else(|| match state.writes {
+        // It takes writes now: where nothing tells which of two is the later, that does.
+        Writes::Open => History::diverged(own.0, theirs),
+        Writes::Closed | Writes::ClosedToAll => None,
+    });
+    let newer = newer.filter(|_| !excused);
     let other = peer.db.name();
     match newer {
         Some(newest) if on_lag == OnLag::Force => {
             run.note(format!("GIVING UP what {other} wrote, up to {newest}"));
+            Ok(())
+        }
+        None if !excused && History::diverged(own.0, theirs).is_some() => {
+            run.note(format!(
+                "each has what the other lacks, {other} and this server: nobody can say whose \
+                 data is newer"
+            ));
             Ok(())
         }
         newer => run.check(&format!("{other} has no newer data"), || match newer {

@@ -8,18 +8,21 @@
 //! 5. Each added step makes the outage longer; it says what it is worth that.
 
 use crate::db::{Channel, Database, Thread};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::run::{Changed, Run};
 
 pub mod demote;
 mod drain;
 pub mod establish;
+pub mod events;
 mod fitness;
+pub mod lossless;
 pub mod peers;
 pub mod promote;
 pub mod rejoin;
 pub mod release;
 pub mod restore;
+pub mod semisync;
 pub mod withdraw;
 
 #[cfg(test)]
@@ -35,4 +38,16 @@ fn replicate_again(run: &mut Run<'_>, db: &dyn Database, channel: &Channel) -> R
             _ => Changed::Yes,
         })
     })
+}
+
+/// What a server can do without is told and left: a primary without it is better than none.
+fn or_note<T>(run: &Run<'_>, what: &str, result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == Kind::Overtaken => Err(error),
+        Err(error) => {
+            run.note(format!("{what}: {}", error.chain()));
+            Ok(None)
+        }
+    }
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::demote::Demotion;
 use super::drain::apply_received;
 use super::fitness::{applies, follows, not_taken_over};
+use super::lossless::{Evidence, settle};
 use super::peers::{Peer, close_peer, is_source, receive_rest};
 use super::replicate_again;
-use crate::config::{OnLag, OnWritablePeer};
+use super::semisync;
+use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
 use crate::db::{Database, Writes};
 use crate::error::Result;
 use crate::run::Run;
@@ -24,6 +26,10 @@ pub struct Promotion<'a> {
     pub on_writable_peer: OnWritablePeer,
     /// How long nothing may arrive from a source that answers and has more.
     pub receive_limit: Duration,
+    /// What must be known of the old primary's writes.
+    pub require: Require,
+    /// What becomes of semi-sync.
+    pub semi_sync: SemiSyncAt,
     /// Whether the new primary forgets its source.
     pub forget_source: bool,
     /// The run before was cut short: a primary may have been about to replicate again.
@@ -42,7 +48,7 @@ pub struct Promotion<'a> {
 pub fn promote<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
-    peers: &[Peer<'_>],
+    evidence: &Evidence<'_>,
     successor: Option<&Successor>,
     how: Promotion<'a>,
 ) -> Result<()> {
@@ -65,12 +71,17 @@ pub fn promote<'a>(
     if let Some(successor) = successor {
         follows(run, &name, &channels, successor, how.on_lag)?;
     }
+    evidence.can_prove(run, &channels, how.require)?;
     let history = db.history()?;
+    let peers = evidence.peers;
     for peer in peers {
         let own = history.as_ref().map(|history| (history, state.server_id));
         not_taken_over(run, own, peer, &channels, how.on_lag)?;
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how)?;
+    }
+    if how.semi_sync == SemiSyncAt::Switch {
+        semisync::before_opening(run, db)?;
     }
     let mut given_up = Vec::new();
     for channel in &channels {
@@ -81,8 +92,12 @@ pub fn promote<'a>(
         };
         let answers = peers.iter().any(seen);
         if !apply_received(run, db, channel, answers, how)? {
-            given_up.push(&channel.name);
+            given_up.push(channel.name.as_str());
         }
+    }
+    if !run.is_dry() {
+        let verdict = evidence.verdict(db, &given_up)?;
+        settle(run, &verdict, how.require)?;
     }
     let closed = how.fence;
     run.change(
@@ -94,7 +109,7 @@ pub fn promote<'a>(
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
-        if given_up.contains(&&channel.name) {
+        if given_up.contains(&channel.name.as_str()) {
             // Forgetting deletes the relay log, and a person may want what is in it.
             run.note(format!("the source {source} is not forgotten"));
         } else if how.forget_source {
@@ -104,7 +119,10 @@ pub fn promote<'a>(
             replicate_again(run, db, channel)?;
         }
     }
-    Ok(())
+    match how.semi_sync == SemiSyncAt::Switch && how.forget_source {
+        true => semisync::after_opening(run, db),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +139,8 @@ mod tests {
         on_lag: OnLag::Abort,
         on_writable_peer: OnWritablePeer::Fence,
         receive_limit: Duration::ZERO,
+        require: Require::Any,
+        semi_sync: SemiSyncAt::Switch,
         forget_source: true,
         resume: false,
         fence: Demotion {
@@ -132,7 +152,7 @@ mod tests {
 
     fn carry_out(fake: &Fake, peers: &[Peer<'_>], mode: Mode, how: Promotion<'_>) -> Outcome {
         let run = Run::new(Deadline::after(Duration::from_secs(5)), mode, |_| {});
-        run.carry_out(|run| promote(run, fake, peers, None, how))
+        run.carry_out(|run| promote(run, fake, &Evidence::of(peers, &[]), None, how))
     }
 
     fn promoted(fake: &Fake, how: Promotion<'_>) -> Outcome {
@@ -177,7 +197,10 @@ mod tests {
                 let outcome = promoted(&fake, HOW);
                 let world = fake.world.borrow().clone();
                 match outcome {
-                    Outcome::Done => panic!("call {call} failed {failure:?} unseen"),
+                    // It was something that a primary can do without.
+                    Outcome::Done => {
+                        assert_eq!((world.writes, &world.channel), (Writes::Open, &None));
+                    }
                     Outcome::Partial { .. } => assert_eq!(world.writes, Writes::Open),
                     _ => assert_eq!(world, start, "call {call} failed {failure:?}"),
                 }
@@ -227,7 +250,7 @@ mod tests {
         let successor = Successor::now("10.0.0.11:3306", 1);
         let replaced = |fake: &Fake, how| {
             let run = Run::new(Deadline::after(Duration::from_secs(5)), Mode::Real, |_| {});
-            run.carry_out(|run| promote(run, fake, &[], Some(&successor), how))
+            run.carry_out(|run| promote(run, fake, &Evidence::of(&[], &[]), Some(&successor), how))
         };
         let stale = World {
             writes: Writes::Closed,

@@ -6,7 +6,7 @@ use super::demote::{Demotion, close};
 use super::drain::apply_received;
 use super::fitness::applies;
 use super::promote::Promotion;
-use crate::config::{OnLag, OnWritablePeer};
+use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
 use crate::db::{
     Channel, Database, Gtids, History, Identity, Position, Receiver, Source, State, Thread, Writes,
 };
@@ -214,6 +214,8 @@ fn finish_other<'a>(
         on_lag: OnLag::Abort,
         on_writable_peer: OnWritablePeer::Refuse,
         receive_limit: Duration::ZERO,
+        require: Require::Any,
+        semi_sync: SemiSyncAt::Keep,
         forget_source: false,
         resume: false,
         fence: how.closing,

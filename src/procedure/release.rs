@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::demote::{Demotion, end_sessions};
 use super::establish::Address;
+use super::events;
 use crate::db::{Database, Position, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
@@ -48,7 +49,7 @@ pub fn release<'a>(
             || old.set_account_lock(account, false),
         )?;
     }
-    stop_events(run, old)?;
+    events::stop(run, old)?;
     let_finish(run, old, how)?;
     close(run, old, how.closing)?;
     for address in addresses {
@@ -69,7 +70,7 @@ pub fn fence<'a>(
     closing: Demotion<'a>,
 ) -> Result<()> {
     if let Some(old) = old {
-        stop_events(run, old)?;
+        events::stop(run, old)?;
         close(run, old, closing)?;
     }
     for address in addresses {
@@ -90,19 +91,6 @@ fn keep_closed<'a>(run: &mut Run<'a>, new: &'a dyn Database, closing: Demotion<'
     run.act(&format!("close writes on {name}"), || {
         new.close_writes(closing.grace, closing.spare)
     })
-}
-
-fn stop_events<'a>(run: &mut Run<'a>, old: &'a dyn Database) -> Result<()> {
-    if !old.runs_events()? {
-        return Ok(());
-    }
-    let name = old.name();
-    run.change(
-        &format!("stop the event scheduler of {name}"),
-        || old.set_events(false),
-        &format!("start the event scheduler of {name} again"),
-        || old.set_events(true),
-    )
 }
 
 /// Not an outage: transactions that begin meanwhile go on as well, and only those that are open

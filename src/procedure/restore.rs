@@ -278,6 +278,7 @@ mod tests {
             old_writes: Some(Writes::Open),
             new_writes: Some(Writes::Closed),
             events: Some(true),
+            enabled: None,
             vips: vec![vip().to_string()],
             locked: vec!["app@%".to_owned()],
         }

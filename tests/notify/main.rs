@@ -16,9 +16,12 @@ mod site;
 
 mod cut_short;
 mod demote;
+mod events;
+mod lossless;
 mod order;
 mod peers;
 mod promote;
+mod semisync;
 mod shapes;
 mod torn;
 mod words;

@@ -23,7 +23,9 @@ impl Watcher {
         let (mut root, stopped) = (root(server), stop.clone());
         let thread = spawn(move || {
             let mut seen = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
+            let mut is_last = false;
+            while !is_last {
+                is_last = stopped.load(Ordering::Relaxed); // and then once more
                 // In this order: what is applied at the moment of opening is there afterwards.
                 let closed: Option<bool> = root.query_first("SELECT @@global.read_only").unwrap();
                 let last: Option<Option<u32>> =

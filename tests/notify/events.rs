@@ -1,0 +1,87 @@
+//! Events run where the primary is: exactly those that ran before.
+
+use mysql::prelude::Queryable;
+
+use crate::lab::{Replication, Server, wait_until};
+use crate::site;
+use crate::site::{Site, assert_told, root, succeed, told};
+
+/// What the account needs besides, and three events: one that runs, two that do not.
+fn with_events(site: &Site) {
+    for server in [&site.db1, &site.db2] {
+        let mut root = root(server);
+        root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
+        for host in ["localhost", "10.77.0.%"] {
+            let grant = format!("GRANT EVENT, SET USER, SUPER ON *.* TO hookbox@'{host}'");
+            root.query_drop(grant).unwrap();
+        }
+    }
+    let mut root = root(&site.db1);
+    let mut create = |name: &str, how: &str| {
+        root.query_drop(format!(
+            "CREATE DEFINER = app@localhost EVENT lab.{name} ON SCHEDULE EVERY 1 HOUR {how} DO SET @a = 1"
+        ))
+        .unwrap();
+    };
+    create("runs", "");
+    create("`does not`", "DISABLE");
+    site.wait_until_applied();
+}
+
+fn events(server: &Server) -> Vec<Vec<String>> {
+    server.sql(
+        "SELECT EVENT_NAME, STATUS, DEFINER FROM information_schema.EVENTS ORDER BY EVENT_NAME DESC",
+    )
+}
+
+fn row(name: &str, status: &str) -> Vec<String> {
+    [name, status, "app@localhost"].map(str::to_owned).to_vec()
+}
+
+fn scheduler(server: &Server) -> String {
+    server.ask("SELECT @@global.event_scheduler")
+}
+
+#[test]
+fn the_new_primary_runs_exactly_those_that_ran_on_the_old_one() {
+    site!(site, Replication::Gtid);
+    with_events(site);
+    site.db2.sql("SET GLOBAL event_scheduler = OFF");
+    assert_eq!(events(&site.db2)[0], row("runs", "SLAVESIDE_DISABLED"));
+    assert_eq!(events(&site.db2)[1], row("does not", "SLAVESIDE_DISABLED"));
+    succeed(&site.db2, &["check_mysql"]);
+    let file = site.db2.host.path("/run/hookbox/source");
+    wait_until(
+        "it was looked at",
+        std::time::Duration::from_secs(5),
+        || file.exists(),
+    );
+    succeed(&site.db1, &["notify_backup"]);
+    assert_eq!(scheduler(&site.db1), "OFF", "{}", told(&site.db1));
+    succeed(&site.db2, &["notify_master"]);
+    assert_eq!(scheduler(&site.db2), "ON", "{}", told(&site.db2));
+    assert_eq!(events(&site.db2)[0], row("runs", "ENABLED"));
+    assert_eq!(events(&site.db2)[1], row("does not", "SLAVESIDE_DISABLED"));
+    site.db1.sql("SET GLOBAL event_scheduler = ON");
+}
+
+#[test]
+fn a_primary_that_was_closed_for_a_moment_runs_its_events_again() {
+    site!(site, Replication::Gtid);
+    with_events(site);
+    succeed(&site.db1, &["notify_backup"]);
+    assert_eq!(scheduler(&site.db1), "OFF", "{}", told(&site.db1));
+    succeed(&site.db1, &["notify_master"]);
+    assert_eq!(scheduler(&site.db1), "ON", "{}", told(&site.db1));
+    assert_eq!(events(&site.db1)[0], row("runs", "ENABLED"));
+}
+
+#[test]
+fn events_of_which_nobody_knows_whether_they_ran_stay_disabled_and_are_named() {
+    site!(site, Replication::Gtid);
+    with_events(site);
+    site.db1.kill();
+    succeed(&site.db2, &["notify_master"]);
+    assert_eq!(events(&site.db2)[0], row("runs", "SLAVESIDE_DISABLED"));
+    assert_told(&site.db2, &["stay disabled", "`lab`.`runs`"]);
+}
