@@ -147,12 +147,10 @@ fn must_be_closed<'a>(run: &mut Run<'a>, site: &'a Site, old: &'a dyn Database) 
             demote(run, old, site.closing())
         }
         Ok(_) => run.check(&format!("{name} takes no writes"), || Ok(())),
-        Err(error) if error.server_code().is_some() => {
-            run.check(&format!("{name} takes no writes"), || {
-                Err(Error::new(Kind::Refused, error.chain())
-                    .advise("let MHA's account log in there, or close that server"))
-            })
-        }
+        Err(error) if !error.is_silence() => run.check(&format!("{name} takes no writes"), || {
+            Err(Error::new(Kind::Refused, error.chain())
+                .advise("let MHA's account log in there, or close that server"))
+        }),
         Err(error) => {
             run.note(format!("going on without {name}: {}", error.chain()));
             Ok(())

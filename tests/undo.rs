@@ -360,7 +360,7 @@ fn stop_and_undo_of_one_cluster_wait_for_each_other() {
     let Some(site) = Site::new() else { return };
     site.stop();
     let manager = &site.cluster().manager;
-    let script = "flock /var/lib/hookbox/switch/app1.lock sleep 2 & sleep 0.3; wait";
+    let script = "flock /var/lib/hookbox/switch/app1.lock sleep 5 & sleep 0.3; wait";
     let mut holder = manager.command("sh").args(["-c", script]).spawn().unwrap();
     pause(Duration::from_millis(600));
     let dry = site.hookbox("undo", &["--dry-run"]);

@@ -9,6 +9,9 @@ pub mod relay;
 pub mod server;
 pub mod session;
 pub mod source;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
+mod wire;
 
 use std::fmt;
 use std::time::Duration;

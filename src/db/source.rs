@@ -171,7 +171,7 @@ mod tests {
         let login = Login {
             user: "repl".to_owned(),
             password: Password::new("secret"),
-            otherwise: None,
+            ..Login::default()
         };
         let source = Source {
             host: "10.0.0.12",

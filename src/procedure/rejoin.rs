@@ -340,7 +340,7 @@ mod tests {
         let login = Login {
             user: "repl".to_owned(),
             password: Password::new("secret"),
-            otherwise: None,
+            ..Login::default()
         };
         let explain = |sql: &str, _: &str| told.borrow_mut().push(sql.to_owned());
         let how = Rejoin {

@@ -44,14 +44,14 @@ fn without_a_virtual_address_writes_and_sessions_are_seen_to_and_ssh_is_not_need
     let manager = &trial.cluster().manager;
     let vip = format!("vip = [\"{VIP}/24 dev eth0\"]\n");
     let toml = manager.read(CONFIG).replace(&vip, "");
-    let no_ssh = "\n[ssh]\nprogram = \"/nonexistent\"\n";
-    manager.write(CONFIG, toml.clone() + no_ssh, 0o644);
+    let toml = toml.replace("[ssh] ", "[ssh]\nprogram = \"/nonexistent\" #");
+    manager.write(CONFIG, &toml, 0o644);
     let ended = online(&trial, "stop", &[]);
     assert_eq!(ended.status, 1, "{}", ended.said);
     assert!(ended.said.contains("no_vip = true"), "{}", ended.said);
     assert!(trial.is_alone(1), "{}", trial.story());
 
-    let toml = toml.replace("[mha] ", "[mha]\nno_vip = true #") + no_ssh;
+    let toml = toml.replace("[mha] ", "[mha]\nno_vip = true #");
     manager.write(CONFIG, toml, 0o644);
     must(&trial, "stop", &[]);
     assert!(!trial.db(1).is_writable());
