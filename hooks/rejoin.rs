@@ -75,7 +75,9 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
 }
 
 fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
-    let mut context = Context::new(name, matches, |config| config.rejoin.limit)?;
+    let mut context = Context::new(name, matches, |config| {
+        config.rejoin.limit + config.demote.limit
+    })?;
     let explains = matches.get_flag("explain");
     if explains {
         context.mode = Mode::Dry;

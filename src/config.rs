@@ -263,7 +263,8 @@ pub struct Demote {
 pub struct Rejoin {
     /// Whether `notify_backup` starts it when it finds that a peer took over.
     pub automatic: bool,
-    /// The whole of it, until the first events arrive.
+    /// How long it may take until the first events arrive, and what another source had sent may
+    /// take to be applied. Closing this server has its own limit, that of `[demote]`.
     #[serde(with = "duration")]
     pub limit: Duration,
     /// The account for replication on the source. A channel that is there keeps its own.
@@ -276,7 +277,8 @@ pub struct Rejoin {
     pub password_env: Option<String>,
     /// Whether replication is encrypted. Default: the server's.
     pub tls: Option<bool>,
-    /// A file on this host with the certificates of those who may sign the source's.
+    /// A file on this host with the certificates of those who may sign the source's, which must be
+    /// made out to the name by which the source is given.
     pub tls_ca: Option<PathBuf>,
 }
 

@@ -2,26 +2,19 @@
 
 use std::time::Duration;
 
+use self::arrive::verify;
+use self::compare::{Side, beyond, fits, lacks_nothing, named, only_channel};
 use super::demote::{Demotion, close};
 use super::drain::apply_received;
 use super::fitness::applies;
 use super::promote::Promotion;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
-use crate::db::{
-    Channel, Database, Gtids, History, Identity, Position, Receiver, Source, State, Thread, Writes,
-};
+use crate::db::{Channel, Database, Gtids, History, Receiver, Source, Thread, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
-use crate::time::Stopwatch;
 
-/// How long both threads must have run without an error: a source that cannot send what is asked
-/// for says so only after the receiver has connected.
-const STEADY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
-
-/// What the source, or the client library in the receiver, says to a login that waiting does not
-/// help: no such account or password, no database, this host is blocked or not allowed, an account
-/// without a password, a plugin that cannot be had or wants TLS.
-const LOGIN_REFUSED: [u16; 8] = [1044, 1045, 1129, 1130, 1524, 1698, 2059, 2061];
+mod arrive;
+mod compare;
 
 /// How a server is to become a replica.
 #[derive(Clone, Copy)]
@@ -34,40 +27,6 @@ pub struct Rejoin<'a> {
     pub limit: Duration,
     /// Hears every statement before its time, the password hidden, and why it is safe.
     pub explain: &'a dyn Fn(&str, &str),
-}
-
-/// A server as it stands.
-struct Side {
-    name: String,
-    state: State,
-    identity: Identity,
-    channels: Vec<Channel>,
-}
-
-impl Side {
-    fn of(db: &dyn Database) -> Result<Side> {
-        Ok(Side {
-            name: db.name(),
-            state: db.state()?,
-            identity: db.identity()?,
-            channels: db.channels()?,
-        })
-    }
-
-    /// The channel by which it replicates from `other`, which it knows as `address`. One that has
-    /// not reached its source since a restart does not know the source's `server_id`.
-    fn channel_of(&self, other: &Side, address: &str) -> Option<&Channel> {
-        let is = |c: &&Channel| match c.source_id {
-            0 => c.source == address,
-            id => id == other.state.server_id,
-        };
-        self.channels.iter().find(is)
-    }
-
-    fn follows(&self, other: &Side) -> bool {
-        let id = other.state.server_id;
-        self.channels.iter().any(|c| c.source_id == id)
-    }
 }
 
 /// Closes `db` and makes it a replica of `source`.
@@ -93,8 +52,13 @@ pub fn rejoin<'a>(
             .iter()
             .try_for_each(|c| applies(c, OnLag::Abort))
     })?;
-    close_own(run, db, &own, how)?;
     let following = own.channel_of(&theirs, &address);
+    let usable = following.filter(|c| c.receiver_error.is_none());
+    if usable.is_none() && how.source.login.is_none() {
+        return Err(Error::new(Kind::Config, "no account for replication")
+            .advise("give [rejoin] user and one of defaults_file, password_file, password_env"));
+    }
+    close_own(run, db, &own, how)?;
     if following.is_some_and(|c| c.receiver == Receiver::Connected && c.applying) {
         run.note(format!("{} is a replica of {address} already", own.name));
         if let Some(beyond) = beyond(db, &own, &theirs)? {
@@ -113,7 +77,7 @@ pub fn rejoin<'a>(
         false => run.note("without GTIDs on both nothing can be compared"),
     }
     let channel = only.map_or("", |channel| &channel.name);
-    match following.filter(|c| c.receiver_error.is_none()) {
+    match usable {
         Some(_) if was_open && !named(&own, &theirs) => return Err(unproven(&address)),
         Some(channel) => run.note(format!(
             "it goes on where it stopped in the binary log of {address}, {}",
@@ -122,60 +86,7 @@ pub fn rejoin<'a>(
         None => set_up(run, db, &own, &theirs, only, how)?,
     }
     start(run, db, &own, channel, how)?;
-    verify(run, db, source, channel, how)
-}
-
-fn fits(own: &Side, theirs: &Side, address: &str) -> Result<()> {
-    let refused = |what: String| Error::new(Kind::Refused, what);
-    let (id, uuid) = (own.state.server_id, &own.identity.uuid);
-    let is_same = theirs.state.server_id == id || uuid.is_some() && theirs.identity.uuid == *uuid;
-    if is_same || id == 0 {
-        let what = format!("it is this server, or has its server_id {id} or its server_uuid");
-        return Err(refused(what).advise(
-            "name the new primary; SELECT @@server_id must be another number on each server",
-        ));
-    }
-    let (version, other) = (own.identity.version, theirs.identity.version);
-    let series = |number: (u16, u16, u16)| (number.0, number.1);
-    if version.flavor != other.flavor || series(version.number) < series(other.number) {
-        let what = format!("{version} cannot be a replica of {other}");
-        return Err(refused(what).advise(format!("upgrade this server to {other} first")));
-    }
-    if theirs.identity.binary_log.is_none() {
-        return Err(refused("it writes no binary log".to_owned())
-            .advise("set log_bin there and restart it, then rebuild this server from a copy"));
-    }
-    let open = |side: &Side| side.state.writes == Writes::Open;
-    let circle = open(theirs) && own.channel_of(theirs, address).is_some();
-    if theirs.follows(own) && !circle {
-        return Err(
-            refused("it replicates from this server".to_owned()).advise(format!(
-                "name the new primary; if {address} is it, let it forget this server first: \
-             hookbox notify_master there"
-            )),
-        );
-    }
-    if open(own) && !open(theirs) {
-        let what = "this server takes writes and that one does not: nobody would";
-        return Err(refused(what.to_owned()).advise(format!(
-            "make {address} the primary first, or close this server: hookbox fence"
-        )));
-    }
-    Ok(())
-}
-
-/// What is the way of one channel is not that of several.
-fn only_channel(own: &Side) -> Result<Option<&Channel>> {
-    match &own.channels[..] {
-        [] => Ok(None),
-        [channel] => Ok(Some(channel)),
-        several => {
-            let names: Vec<&str> = several.iter().map(|c| c.source.as_str()).collect();
-            let what = format!("{} replicates from {}", own.name, names.join(" and "));
-            Err(Error::new(Kind::Refused, what)
-                .advise("with several sources change the one channel by hand"))
-        }
-    }
+    verify(run, db, source, channel, (&address, how.limit))
 }
 
 fn close_own(run: &mut Run<'_>, db: &dyn Database, own: &Side, how: Rejoin<'_>) -> Result<()> {
@@ -223,86 +134,6 @@ fn finish_other<'a>(
     apply_received(run, db, channel, false, drain).map(drop)
 }
 
-/// Whether transactions have names on both.
-fn named(own: &Side, theirs: &Side) -> bool {
-    let is_named = |side: &Side| side.identity.gtids != Gtids::Unnamed;
-    is_named(own) && is_named(theirs)
-}
-
-/// What `own` has and `theirs` has not, as far as the servers name transactions.
-fn beyond(db: &dyn Database, own: &Side, theirs: &Side) -> Result<Option<String>> {
-    let ranges = match (&own.identity.gtids, &theirs.identity.gtids) {
-        (
-            Gtids::Sets { executed, .. },
-            Gtids::Sets {
-                executed: known, ..
-            },
-        ) => db.gtids_beyond(executed, known)?,
-        (
-            Gtids::Positions {
-                history, strict, ..
-            },
-            Gtids::Positions { history: known, .. },
-        ) => {
-            let stray = (!strict).then_some(own.state.server_id);
-            history.beyond(known, stray).join(",")
-        }
-        _ => String::new(),
-    };
-    Ok((!ranges.is_empty()).then_some(ranges))
-}
-
-fn lacks_nothing(run: &mut Run<'_>, db: &dyn Database, own: &Side, theirs: &Side) -> Result<()> {
-    let (name, other) = (&own.name, &theirs.name);
-    run.check(
-        &format!("{other} has all that {name} has"),
-        || match beyond(db, own, theirs)? {
-            None => Ok(()),
-            Some(ranges) => {
-                let what = format!("{name} has transactions that {other} lacks: {ranges}");
-                Err(Error::new(Kind::Refused, what).advise(ways_out(own, &ranges, other)))
-            }
-        },
-    )
-}
-
-/// What a person can do about transactions that are here alone.
-fn ways_out(own: &Side, ranges: &str, other: &str) -> String {
-    let files = own.identity.binary_log.as_deref().unwrap_or("binlog");
-    let rows = "--base64-output=decode-rows -vv";
-    let look = match &own.identity.gtids {
-        Gtids::Positions { .. } => {
-            // mariadb-binlog takes GTIDs as positions from 10.8 on; the first is not shown.
-            let after = |range: &str| -> Option<String> {
-                let (first, _) = range.split_once("..")?;
-                let (origin, number) = first.rsplit_once('-')?;
-                Some(format!("{origin}-{}", number.parse::<u64>().ok()? - 1))
-            };
-            let last = |range: &str| range.split_once("..").map(|(_, last)| last.to_owned());
-            let list = |end: &dyn Fn(&str) -> Option<String>| {
-                ranges
-                    .split(',')
-                    .filter_map(end)
-                    .collect::<Vec<_>>()
-                    .join(",")
-            };
-            match own.identity.version.number >= (10, 8, 0) {
-                true => format!(
-                    "mariadb-binlog {rows} --start-position={} --stop-position={} {files}.[0-9]*",
-                    list(&after),
-                    list(&last)
-                ),
-                false => format!("mysqlbinlog {rows} {files}.[0-9]*"),
-            }
-        }
-        _ => format!("mysqlbinlog {rows} --include-gtids='{ranges}' {files}.[0-9]*"),
-    };
-    format!(
-        "look at them: {look}; write what must be kept into {other}; then rebuild this server from a \
-         copy of {other}. `hookbox rejoin --help` says what else can be done"
-    )
-}
-
 /// Makes `db` a replica that goes on after its own last transaction.
 fn set_up<'a>(
     run: &mut Run<'a>,
@@ -313,47 +144,7 @@ fn set_up<'a>(
     how: Rejoin<'a>,
 ) -> Result<()> {
     let address = how.source.name();
-    match (&own.identity.gtids, &theirs.identity.gtids) {
-        (
-            Gtids::Sets { executed, .. },
-            Gtids::Sets {
-                purged,
-                executed: known,
-            },
-        ) => {
-            knows_what_it_has(run, executed, known.is_empty())?;
-            let step = format!("{address} still has all that is missing here");
-            run.check(&step, || match db.gtids_beyond(purged, executed)? {
-                gone if gone.is_empty() => Ok(()),
-                gone => Err(rebuild(format!(
-                    "its binary logs do not hold {gone} any more"
-                ))),
-            })?;
-        }
-        (
-            Gtids::Positions {
-                history,
-                current,
-                received,
-                ..
-            },
-            Gtids::Positions { history: known, .. },
-        ) => {
-            knows_what_it_has(run, current, *known == History::default())?;
-            if let Some(passed) = known.passed_by(history, theirs.state.server_id) {
-                run.note(format!(
-                    "{address} wrote {passed}, which this server has only if it was built from a \
-                     copy that had it; it will not be sent"
-                ));
-            }
-            set_position(run, db, existing, (current, received), how)?;
-        }
-        _ => return Err(unproven(&address)),
-    }
-    if how.source.login.is_none() {
-        return Err(Error::new(Kind::Config, "no account for replication")
-            .advise("give [rejoin] user and one of defaults_file, password_file, password_env"));
-    }
+    go_on_after(run, db, own, theirs, existing, how)?;
     stop(run, db, existing, how)?;
     let channel = existing.map(|c| c.name.clone()).unwrap_or_default();
     (how.explain)(
@@ -372,6 +163,56 @@ fn set_up<'a>(
         ),
         // What it was before cannot be put back: nobody shows its password.
         Some(_) => run.commit(&step, || db.set_source(&channel, &how.source)),
+    }
+}
+
+/// Sees to it that replication goes on after the last transaction that `own` has, and that
+/// `theirs` can send what follows.
+fn go_on_after(
+    run: &mut Run<'_>,
+    db: &dyn Database,
+    own: &Side,
+    theirs: &Side,
+    existing: Option<&Channel>,
+    how: Rejoin<'_>,
+) -> Result<()> {
+    let address = how.source.name();
+    match (&own.identity.gtids, &theirs.identity.gtids) {
+        (
+            Gtids::Sets { executed, .. },
+            Gtids::Sets {
+                purged,
+                executed: known,
+            },
+        ) => {
+            knows_what_it_has(run, executed, known.is_empty())?;
+            let step = format!("{address} still has all that is missing here");
+            run.check(&step, || match db.gtids_beyond(purged, executed)? {
+                gone if gone.is_empty() => Ok(()),
+                gone => Err(rebuild(format!(
+                    "its binary logs do not hold {gone} any more"
+                ))),
+            })
+        }
+        (
+            Gtids::Positions {
+                history,
+                current,
+                received,
+                ..
+            },
+            Gtids::Positions { history: known, .. },
+        ) => {
+            knows_what_it_has(run, current, *known == History::default())?;
+            if let Some(passed) = known.passed_by(history, theirs.state.server_id) {
+                run.note(format!(
+                    "{address} wrote {passed}, which this server has only if it was built from a \
+                     copy that had it; it will not be sent"
+                ));
+            }
+            set_position(run, db, existing, (current, received), how)
+        }
+        _ => Err(unproven(&address)),
     }
 }
 
@@ -486,91 +327,6 @@ fn start<'a>(
         &format!("stop replicating from {address}"),
         move || stop_both(db, &undone),
     )
-}
-
-/// Both threads run, and what the source has written by now begins to arrive.
-fn verify(
-    run: &mut Run<'_>,
-    db: &dyn Database,
-    source: &dyn Database,
-    channel: &str,
-    how: Rejoin<'_>,
-) -> Result<()> {
-    let dry = run.is_dry();
-    let mut first: Option<Position> = None;
-    let mut goal: Option<(Option<Position>, Gtids)> = None;
-    let mut steady = Stopwatch::start();
-    let step = format!(
-        "both threads run, and events of {} arrive",
-        how.source.name()
-    );
-    run.wait(&step, how.limit, || {
-        let now = db.channels()?.into_iter().find(|c| c.name == channel);
-        let Some(now) = now.filter(|now| !dry || now.receiver == Receiver::Connected) else {
-            return Ok(Some("not a replica yet".to_owned()));
-        };
-        if let Some(trouble) = trouble(&now, dry) {
-            return Err(trouble);
-        }
-        if now.receiver != Receiver::Connected || !now.applying {
-            steady = Stopwatch::start();
-            let why = now
-                .receiver_error
-                .map_or(String::new(), |e| format!(": {e}"));
-            return Ok(Some(format!("connecting{why}")));
-        }
-        let (written, gtids) = match &goal {
-            Some(goal) => goal,
-            None => goal.insert((source.written()?, source.identity()?.gtids)),
-        };
-        let began = first.get_or_insert_with(|| now.received.clone());
-        let moved = *began != now.received;
-        let reached = written
-            .as_ref()
-            .is_some_and(|end| now.received.reaches(end));
-        if !moved && !reached && !has_all(db, gtids)? {
-            return Ok(Some(format!("nothing has arrived, at {}", now.received)));
-        }
-        match steady.elapsed() >= STEADY {
-            true => Ok(None),
-            false => Ok(Some("running for a moment only".to_owned())),
-        }
-    })
-}
-
-/// What does not pass by waiting: a refused login, a source that cannot send, a row that does not
-/// fit.
-fn trouble(now: &Channel, dry: bool) -> Option<Error> {
-    let refused = |what: &str, error: &str| Error::new(Kind::Refused, format!("{what}: {error}"));
-    if let Some(error) = now.applier_error.as_ref().filter(|_| !now.applying) {
-        return Some(refused("the applier stopped", error).advise(
-            "the data differs from the source's: compare them (pt-table-checksum), or rebuild this \
-             server from a copy of the source",
-        ));
-    }
-    let error = now.receiver_error.as_ref().filter(|_| !dry)?;
-    let is_refused = |code: &u16| error.starts_with(&format!("error {code}:"));
-    if LOGIN_REFUSED.iter().any(is_refused) {
-        return Some(refused("the source refuses the login", error).advise(
-            "correct [rejoin] user and its password, and see what `hookbox grants --for \
-             replication` prints",
-        ));
-    }
-    let stopped = now.receiver == Receiver::Stopped;
-    stopped.then(|| refused("the receiver stopped", error))
-}
-
-/// Whether `db` has everything that its source had.
-fn has_all(db: &dyn Database, theirs: &Gtids) -> Result<bool> {
-    Ok(match (db.identity()?.gtids, theirs) {
-        (Gtids::Sets { executed, .. }, Gtids::Sets { executed: goal, .. }) => {
-            db.gtids_beyond(goal, &executed)?.is_empty()
-        }
-        (Gtids::Positions { history, .. }, Gtids::Positions { history: goal, .. }) => {
-            history.covers(goal)
-        }
-        _ => false,
-    })
 }
 
 #[cfg(test)]
