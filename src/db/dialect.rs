@@ -71,6 +71,17 @@ enum Naming {
     ForChannel,
 }
 
+/// How one of a replica's threads is found among the sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Threads {
+    /// By its command in the process list, which does not say whose channel it is.
+    ByCommand,
+    /// By its name, as the only channel's.
+    ByName,
+    /// By what the channel's status tables say.
+    ByChannel,
+}
+
 /// The words of one flavour, from one version on.
 #[derive(Debug)]
 pub struct Dialect {
@@ -87,6 +98,7 @@ pub struct Dialect {
     /// The column that names the channel.
     pub channel_column: &'static str,
     naming: Naming,
+    threads: Threads,
 }
 
 /// MySQL took the words source and replica in 8.0.22, gave `SHOW BINARY LOG STATUS` in 8.2 and
@@ -101,6 +113,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Channel_Name",
         naming: Naming::None,
+        threads: Threads::ByName,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -111,6 +124,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
+        threads: Threads::ByChannel,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -121,6 +135,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Replica",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
+        threads: Threads::ByChannel,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -131,6 +146,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Replica",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
+        threads: Threads::ByChannel,
     },
     Dialect {
         flavor: Flavor::MariaDb,
@@ -141,6 +157,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Connection_name",
         naming: Naming::Connection,
+        threads: Threads::ByCommand,
     },
 ];
 
@@ -183,6 +200,51 @@ impl Dialect {
         let file = quote(file);
         let (before, after) = self.channel_clause(channel);
         format!("SHOW RELAYLOG{before} EVENTS IN {file} FROM {position} LIMIT {limit}{after}")
+    }
+
+    /// Whether [`Dialect::threads`] tells the channels apart.
+    pub fn tells_channels_apart(&self) -> bool {
+        self.threads != Threads::ByCommand
+    }
+
+    /// The sessions, as `ID`, that are one thread of one channel, or its workers.
+    ///
+    /// MySQL has no rows for it where `performance_schema` is off.
+    pub fn threads(&self, thread: Thread, channel: &str) -> String {
+        let channel = quote(channel);
+        let of_channel = |table| {
+            format!(
+                "SELECT THREAD_ID FROM performance_schema.{table} WHERE CHANNEL_NAME = {channel}"
+            )
+        };
+        let sessions = "SELECT PROCESSLIST_ID AS ID FROM performance_schema.threads WHERE";
+        match (self.threads, thread) {
+            (Threads::ByCommand, thread) => {
+                let commands = match thread {
+                    Thread::Receiver => "'Slave_IO'",
+                    Thread::Applier => "'Slave_SQL', 'Slave_worker'",
+                };
+                format!(
+                    "SELECT ID FROM information_schema.PROCESSLIST \
+                     WHERE USER = 'system user' AND COMMAND IN ({commands})"
+                )
+            }
+            (Threads::ByName, Thread::Receiver) => {
+                format!("{sessions} NAME = 'thread/sql/slave_io'")
+            }
+            (Threads::ByName, Thread::Applier) => {
+                format!("{sessions} NAME IN ('thread/sql/slave_sql', 'thread/sql/slave_worker')")
+            }
+            (Threads::ByChannel, Thread::Receiver) => {
+                let receiver = of_channel("replication_connection_status");
+                format!("{sessions} THREAD_ID IN ({receiver})")
+            }
+            (Threads::ByChannel, Thread::Applier) => {
+                // An applier without workers is here itself, a coordinator ends with its workers.
+                let workers = of_channel("replication_applier_status_by_worker");
+                format!("{sessions} THREAD_ID IN ({workers})")
+            }
+        }
     }
 
     fn on_channel(&self, verb: &str, what: &str, channel: &str) -> String {
@@ -246,6 +308,13 @@ mod tests {
         let binlog = |version| Version::parse(version).dialect().binlog_status;
         assert_eq!(binlog("8.0.36"), "SHOW MASTER STATUS");
         assert_eq!(binlog("9.7.4-2"), "SHOW BINARY LOG STATUS");
+        let threads = |version, thread| Version::parse(version).dialect().threads(thread, "it's");
+        assert!(
+            threads("8.0.22", Thread::Receiver)
+                .contains("replication_connection_status WHERE CHANNEL_NAME = 'it''s'")
+        );
+        assert!(threads("5.6.24", Thread::Applier).contains("'thread/sql/slave_worker'"));
+        assert!(threads("10.11.6-MariaDB", Thread::Applier).contains("'Slave_worker'"));
         let forget = |version| Version::parse(version).dialect().forget("");
         assert_eq!(forget("9.7.4-2"), "RESET REPLICA ALL FOR CHANNEL ''");
         assert_eq!(forget("10.11.6-MariaDB"), "RESET SLAVE '' ALL");

@@ -305,7 +305,7 @@ impl Database for Server {
         match run {
             // Also when it runs: it may be about to stop, if that was asked and not answered yet.
             true => drop(self.ask(&dialect.start(thread, channel))?),
-            false if runs => self.stop(thread, &dialect.stop(thread, channel))?,
+            false if runs => self.stop(thread, &before)?,
             false => {}
         }
         Ok(match runs == run {

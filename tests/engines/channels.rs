@@ -14,10 +14,7 @@ pub fn both_channels_are_drained(site: &mut Site) -> String {
         return NONE.to_owned();
     }
     site.add_source();
-    let mut holder = site.db2.root();
-    holder
-        .query_drop("LOCK TABLES lab.e WRITE, lab.e3 WRITE")
-        .unwrap();
+    let holder = site.hold("lab.e WRITE, lab.e3 WRITE");
     site.write_events(1, 1000);
     let db3 = site.second_source();
     for row in 1..=100 {
@@ -35,7 +32,14 @@ pub fn both_channels_are_drained(site: &mut Site) -> String {
     assert!(site.db2.is_writable());
     assert_eq!(site.last_row(), "1000", "{}", told(&site.db2));
     assert_eq!(site.db2.ask("SELECT COUNT(*) FROM lab.e3"), "100");
-    assert_eq!(site.db2.standing().iter().filter(|s| s.contains("from")).count(), 0);
+    assert_eq!(
+        site.db2
+            .standing()
+            .iter()
+            .filter(|s| s.contains("from"))
+            .count(),
+        0
+    );
     format!("drained, {} ms", took.as_millis())
 }
 
@@ -47,7 +51,8 @@ pub fn an_error_in_one_of_two_channels_is_refused(site: &mut Site) -> String {
     {
         let mut root = site.db2.root();
         root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
-        root.query_drop("INSERT INTO lab.e3 VALUES (1, 'in the way')").unwrap();
+        root.query_drop("INSERT INTO lab.e3 VALUES (1, 'in the way')")
+            .unwrap();
     }
     let db3 = site.second_source();
     db3.sql("INSERT INTO lab.e3 VALUES (1, 'second')");
@@ -60,7 +65,8 @@ pub fn an_error_in_one_of_two_channels_is_refused(site: &mut Site) -> String {
     assert_told(&site.db2, &["the applier stopped", "refused"]);
     // Mended, it goes on.
     site.db2.sql("DELETE FROM lab.e3");
-    site.db2.sql(&site.engine.on_channel("START SLAVE @ SQL_THREAD", "two"));
+    site.db2
+        .sql(&site.engine.on_channel("START SLAVE @ SQL_THREAD", "two"));
     succeed(&site.db2, "notify_master");
     assert_eq!(site.db2.ask("SELECT text FROM lab.e3"), "second");
     "refused".to_owned()

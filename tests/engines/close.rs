@@ -11,7 +11,9 @@ pub fn the_source_is_locked_by_lock_tables(site: &mut Site) -> String {
     site.write_events(1, 1000);
     let mut holder = site.db1.app();
     holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
-    holder.query_drop("INSERT INTO lab.e VALUES (2000, 'locked')").unwrap();
+    holder
+        .query_drop("INSERT INTO lab.e VALUES (2000, 'locked')")
+        .unwrap();
     let took = succeed(&site.db2, "notify_master");
     assert!(site.db2.is_writable() && !site.db1.is_writable());
     assert!(holder.query_drop("UNLOCK TABLES").is_err());
@@ -41,12 +43,23 @@ pub fn under_load_no_acknowledged_row_is_lost(site: &mut Site) -> String {
     sleep(Duration::from_millis(500));
     locked.query_drop("LOCK TABLES other.e WRITE").unwrap();
     let took = succeed(&site.db1, "notify_backup");
-    let count = || site.db1.ask("SELECT COUNT(*) FROM lab.e").parse::<u32>().unwrap();
+    let count = || {
+        site.db1
+            .ask("SELECT COUNT(*) FROM lab.e")
+            .parse::<u32>()
+            .unwrap()
+    };
     let rows = count();
-    let acknowledged: u32 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+    let acknowledged: u32 = writers
+        .into_iter()
+        .map(|writer| writer.join().unwrap())
+        .sum();
     assert!(acknowledged > 100, "{acknowledged} rows are no load");
     // At most one of each writer was written and not acknowledged.
-    assert!((acknowledged..=acknowledged + 4).contains(&rows), "{rows} of {acknowledged}");
+    assert!(
+        (acknowledged..=acknowledged + 4).contains(&rows),
+        "{rows} of {acknowledged}"
+    );
     assert_eq!(count(), rows, "written after it was closed");
     assert_within(took, Duration::from_secs(3), &told(&site.db1));
     let promoted = succeed(&site.db2, "notify_master");

@@ -42,7 +42,7 @@ pub fn a_thousand_events_are_left_by_a_dead_source(site: &mut Site) -> String {
 
 pub fn two_hundred_thousand_events_are_held_back(site: &mut Site) -> String {
     site.db2.apply_with_workers(4);
-    let holder = site.hold_table();
+    let holder = site.hold("lab.e WRITE");
     site.write_events(1, 200_000);
     site.db2.wait_until_received(&site.db1, "");
     let mut hook = start(&site.db2, "notify_master");
@@ -63,7 +63,8 @@ pub fn an_applier_that_stopped_with_an_error_is_refused(site: &mut Site) -> Stri
         let mut root = site.db2.root();
         root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
         let _ = root.query_drop("SET GLOBAL super_read_only = 0");
-        root.query_drop("INSERT INTO lab.e VALUES (2, 'in the way')").unwrap();
+        root.query_drop("INSERT INTO lab.e VALUES (2, 'in the way')")
+            .unwrap();
     }
     for row in 1..=3 {
         site.write_events(row, row);

@@ -37,13 +37,7 @@ impl Server {
         server
     }
 
-    fn empty(
-        host: &Arc<Host>,
-        address: &str,
-        id: u32,
-        engine: Engine,
-        by: Replication,
-    ) -> Server {
+    fn empty(host: &Arc<Host>, address: &str, id: u32, engine: Engine, by: Replication) -> Server {
         let common = include_str!("my.cnf");
         let settings = engine.settings(by);
         let lines = format!("{common}\nserver-id = {id}\n{settings}");
@@ -69,7 +63,10 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("it does not start: {}", self.host.read("/var/log/mysqld.log"));
+        panic!(
+            "it does not start: {}",
+            self.host.read("/var/log/mysqld.log")
+        );
     }
 
     pub fn is_running(&self) -> bool {
@@ -184,12 +181,19 @@ impl Server {
             (Replication::Gtid, false) => "MASTER_AUTO_POSITION = 1".to_owned(),
             (Replication::FileAndPosition, mariadb) => {
                 let [file, offset] = source.written();
-                let no = if mariadb { ", MASTER_USE_GTID = no" } else { "" };
+                let no = if mariadb {
+                    ", MASTER_USE_GTID = no"
+                } else {
+                    ""
+                };
                 format!("MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {offset}{no}")
             }
         };
         let (change, key) = match engine {
-            Engine::MySql97 => ("CHANGE REPLICATION SOURCE TO", ", GET_SOURCE_PUBLIC_KEY = 1"),
+            Engine::MySql97 => (
+                "CHANGE REPLICATION SOURCE TO",
+                ", GET_SOURCE_PUBLIC_KEY = 1",
+            ),
             _ if engine.is_mariadb() => ("CHANGE MASTER @ TO", ""),
             _ => ("CHANGE MASTER TO", ""),
         };
@@ -202,10 +206,15 @@ impl Server {
             channel,
         ));
         self.sql(&engine.on_channel("START SLAVE @", channel));
-        wait_until("a replica replicates", Duration::from_secs(30), || {
-            self.status_of(channel, "Slave_IO_Running") == "Yes"
-                && self.status_of(channel, "Slave_SQL_Running") == "Yes"
-        });
+        let columns = ["Slave_IO_Running", "Slave_SQL_Running", "Last_IO_Error"];
+        for _ in 0..1000 {
+            if columns.map(|column| self.status_of(channel, column)) == ["Yes", "Yes", ""] {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let now = columns.map(|column| self.status_of(channel, column));
+        panic!("{} does not replicate: {now:?}", self.host.name);
     }
 
     /// Stops replicating, and forgets from whom.
@@ -251,7 +260,10 @@ fn fresh_data(engine: Engine) -> Arc<Vec<u8>> {
     }
     let host = Arc::new(Host::new("template"));
     let mut server = Server::empty(&host, "", 1, engine, Replication::FileAndPosition);
-    host.sh(&format!("{} > /tmp/init.log 2>&1 || {{ cat /tmp/init.log >&2; exit 1; }}", engine.initialize(DATA)));
+    host.sh(&format!(
+        "{} > /tmp/init.log 2>&1 || {{ cat /tmp/init.log >&2; exit 1; }}",
+        engine.initialize(DATA)
+    ));
     server.start();
     let mut root = server.root();
     root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
@@ -264,7 +276,9 @@ fn fresh_data(engine: Engine) -> Arc<Vec<u8>> {
     process.signal("TERM");
     process.wait_for_end();
     // Whom a server takes itself for must differ, and so must what it has logged.
-    host.sh(&format!("cd {DATA}; rm -f auto.cnf binlog.* relay* ib_buffer_pool"));
+    host.sh(&format!(
+        "cd {DATA}; rm -f auto.cnf binlog.* relay* ib_buffer_pool"
+    ));
     let tar = host.command("tar").args(["-cC", DATA, "-f-", "."]).output();
     let data = Arc::new(tar.unwrap().stdout);
     *last = Some((engine, data.clone()));

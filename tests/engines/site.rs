@@ -94,7 +94,6 @@ impl Site {
             self.switch.heal(&server.host);
         }
         self.db2.forget_sources();
-        self.db3 = None;
         self.make_empty(&self.db1, "e");
         self.make_empty(&self.db2, "e");
         self.configure("");
@@ -155,7 +154,8 @@ impl Site {
         let (engine, by) = (self.engine, self.by);
         self.db2.sql("SET GLOBAL read_only = 0");
         self.db2.forget_sources();
-        let db3 = Server::on(&self.switch, "db3", 3, engine, by);
+        let new = || Server::on(&self.switch, "db3", 3, engine, by);
+        let db3 = self.db3.take().unwrap_or_else(new);
         self.make_empty(&db3, "e3");
         {
             let mut root = self.db2.root();
@@ -183,10 +183,12 @@ impl Site {
         self.db1.sql(&format!("CALL lab.events({first}, {last})"));
     }
 
-    /// Holds up the applier of db2 at table lab.e until the session is dropped.
-    pub fn hold_table(&self) -> mysql::Conn {
+    /// Holds up the applier of db2 at `tables` until the session is dropped.
+    pub fn hold(&self, tables: &str) -> mysql::Conn {
         let mut holder = self.db2.root();
-        holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
+        let _ = holder.query_drop("SET GLOBAL super_read_only = 0");
+        let lock = format!("LOCK TABLES {tables}");
+        holder.query_drop(lock).unwrap();
         holder
     }
 

@@ -15,13 +15,16 @@ fn stick_a_worker(site: &Site) -> Conn {
     site.write_events(1, 2);
     site.db2.wait_until_applied(&site.db1, "");
     let mut holder = site.db2.root();
+    let _ = holder.query_drop("SET GLOBAL super_read_only = 0");
     holder.query_drop("START TRANSACTION").unwrap();
     holder
         .query_drop("SELECT * FROM lab.e WHERE id = 1 FOR UPDATE")
         .unwrap();
+    let _ = site.db2.root().query_drop("SET GLOBAL super_read_only = 1");
     site.db1.sql("UPDATE lab.e SET text = 'late' WHERE id = 1");
     for row in 1..=20 {
-        site.db1.sql(&format!("INSERT INTO other.e VALUES ({row}, 'soon')"));
+        site.db1
+            .sql(&format!("INSERT INTO other.e VALUES ({row}, 'soon')"));
     }
     site.db2.wait_until_received(&site.db1, "");
     sleep(Duration::from_millis(400));
@@ -32,6 +35,7 @@ pub fn a_worker_that_is_stuck_is_waited_for(site: &mut Site) -> String {
     site.configure("[promote]\nlimit = \"1s\"");
     let before = site.db2.standing();
     let holder = stick_a_worker(site);
+    site.db1.sql("SET GLOBAL read_only = 1");
     let (status, took) = hook(&site.db2, "notify_master");
     assert_eq!(status, 1, "{}", told(&site.db2));
     assert_within(took, Duration::from_millis(3500), &told(&site.db2));
@@ -39,7 +43,6 @@ pub fn a_worker_that_is_stuck_is_waited_for(site: &mut Site) -> String {
     crate::lab::wait_until("all is as before", Duration::from_secs(5), || {
         site.db2.standing() == before
     });
-    // The peer was fenced before, and stays so.
     site.configure("");
     let mut hook = start(&site.db2, "notify_master");
     sleep(Duration::from_millis(800));
@@ -49,7 +52,10 @@ pub fn a_worker_that_is_stuck_is_waited_for(site: &mut Site) -> String {
     let late = site.db2.ask("SELECT text FROM lab.e WHERE id = 1");
     assert_eq!(late, "late", "{}", told(&site.db2));
     assert_eq!(site.db2.ask("SELECT COUNT(*) FROM other.e"), "20");
-    format!("undone after {} ms; drained when it went on", took.as_millis())
+    format!(
+        "undone after {} ms; drained when it went on",
+        took.as_millis()
+    )
 }
 
 pub fn a_worker_that_stays_stuck_is_given_up_when_forced(site: &mut Site) -> String {
@@ -62,7 +68,12 @@ pub fn a_worker_that_stays_stuck_is_given_up_when_forced(site: &mut Site) -> Str
     drop(holder);
     sleep(Duration::from_millis(500));
     let late = site.db2.ask("SELECT text FROM lab.e WHERE id = 1");
-    assert_eq!(late, "event", "not applied later either: {}", told(&site.db2));
+    assert_eq!(
+        late,
+        "event",
+        "not applied later either: {}",
+        told(&site.db2)
+    );
     let ended = match told(&site.db2).contains("going on: stop applying") {
         true => "; its threads did not end",
         false => "",

@@ -43,7 +43,8 @@ fn promote(site: &Site) -> String {
     assert_eq!(rows, "1000", "{}", told(&site.db2));
     assert_within(took, Duration::from_secs(4), &told(&site.db2));
     let mut app = site.db2.app();
-    app.query_drop("INSERT INTO lab.e VALUES (0, 'open')").unwrap();
+    app.query_drop("INSERT INTO lab.e VALUES (0, 'open')")
+        .unwrap();
     format!("{} ms", took.as_millis())
 }
 
