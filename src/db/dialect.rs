@@ -76,11 +76,16 @@ enum Naming {
 enum Threads {
     /// By its command in the process list, which does not say whose channel it is.
     ByCommand,
-    /// By its name, as the only channel's.
-    ByName,
+    /// By its state in the process list, as the only channel's.
+    ByState,
     /// By what the channel's status tables say.
     ByChannel,
 }
+
+/// What a receiver of MySQL 5.6 says that it does (manual, "Replication Slave I/O Thread States"); an
+/// applier that delays says `MASTER_DELAY`.
+const RECEIVER_STATES: &str =
+    "binlog dump|reconnect|relay log space|(to|for|on) master|master (event|version)";
 
 /// The words of one flavour, from one version on.
 #[derive(Debug)]
@@ -113,7 +118,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Channel_Name",
         naming: Naming::None,
-        threads: Threads::ByName,
+        threads: Threads::ByState,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -217,6 +222,7 @@ impl Dialect {
                 "SELECT THREAD_ID FROM performance_schema.{table} WHERE CHANNEL_NAME = {channel}"
             )
         };
+        let system = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'system user' AND";
         let sessions = "SELECT PROCESSLIST_ID AS ID FROM performance_schema.threads WHERE";
         match (self.threads, thread) {
             (Threads::ByCommand, thread) => {
@@ -224,16 +230,14 @@ impl Dialect {
                     Thread::Receiver => "'Slave_IO'",
                     Thread::Applier => "'Slave_SQL', 'Slave_worker'",
                 };
-                format!(
-                    "SELECT ID FROM information_schema.PROCESSLIST \
-                     WHERE USER = 'system user' AND COMMAND IN ({commands})"
-                )
+                format!("{system} COMMAND IN ({commands})")
             }
-            (Threads::ByName, Thread::Receiver) => {
-                format!("{sessions} NAME = 'thread/sql/slave_io'")
-            }
-            (Threads::ByName, Thread::Applier) => {
-                format!("{sessions} NAME IN ('thread/sql/slave_sql', 'thread/sql/slave_worker')")
+            (Threads::ByState, thread) => {
+                let is_it = match thread {
+                    Thread::Receiver => "REGEXP",
+                    Thread::Applier => "NOT REGEXP",
+                };
+                format!("{system} COALESCE(STATE, '') {is_it} '{RECEIVER_STATES}'")
             }
             (Threads::ByChannel, Thread::Receiver) => {
                 let receiver = of_channel("replication_connection_status");
@@ -313,7 +317,7 @@ mod tests {
             threads("8.0.22", Thread::Receiver)
                 .contains("replication_connection_status WHERE CHANNEL_NAME = 'it''s'")
         );
-        assert!(threads("5.6.24", Thread::Applier).contains("'thread/sql/slave_worker'"));
+        assert!(threads("5.6.24", Thread::Applier).contains("NOT REGEXP 'binlog dump|"));
         assert!(threads("10.11.6-MariaDB", Thread::Applier).contains("'Slave_worker'"));
         let forget = |version| Version::parse(version).dialect().forget("");
         assert_eq!(forget("9.7.4-2"), "RESET REPLICA ALL FOR CHANNEL ''");

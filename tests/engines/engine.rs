@@ -101,8 +101,12 @@ impl Engine {
         }
         if self.is_mariadb() {
             lines += "slave-parallel-mode = optimistic\n";
-        } else if by == Replication::Gtid {
-            lines += "gtid-mode = ON\nenforce-gtid-consistency = ON\n";
+        } else {
+            let mode = match by {
+                Replication::Gtid => "ON",
+                Replication::FileAndPosition => "OFF",
+            };
+            lines += &format!("gtid-mode = {mode}\nenforce-gtid-consistency = {mode}\n");
         }
         lines
     }

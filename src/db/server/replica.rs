@@ -45,10 +45,12 @@ impl Server {
                     .is_ok_and(|rest| rest == Rest::Whole);
             return Ok(left.then(|| format!("at {} of the relay log", channel.relay)));
         }
-        if let Some(missing) = self.without_gtids(&channel)? {
-            return Ok((!missing.is_empty()).then(|| format!("without {missing}")));
-        }
-        let behind = format!("at {} of {}", channel.applied, channel.received);
+        let behind = match self.without_gtids(&channel)? {
+            Some(missing) if missing.is_empty() => return Ok(None),
+            // MySQL 5.6 counts as received what it has received the beginning of.
+            Some(missing) => format!("without {missing}"),
+            None => format!("at {} of {}", channel.applied, channel.received),
+        };
         let idle = channel.receiver != Receiver::Connected
             && (!channel.applying || self.stands_still(&channel));
         if idle && self.whole_from.borrow().as_ref() != Some(&channel.relay) {
@@ -180,10 +182,10 @@ impl Server {
         Ok(may
             && match self.without_gtids(channel)? {
                 // With workers, what is applied may be ahead of the position.
-                Some(missing) => {
-                    missing.is_empty() && self.read_relay(channel, |_| false)?.is_inside()
+                Some(missing) if missing.is_empty() => {
+                    self.read_relay(channel, |_| false)?.is_inside()
                 }
-                None => self.relay_rest(channel)? == Rest::Torn,
+                _ => self.relay_rest(channel)? == Rest::Torn,
             })
     }
 
