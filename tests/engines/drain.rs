@@ -40,10 +40,18 @@ pub fn a_thousand_events_are_left_by_a_dead_source(site: &mut Site) -> String {
     format!("{} ms, {} ms late", took.as_millis(), late.as_millis())
 }
 
+pub fn a_thousand_events_are_held_back_from_four_workers(site: &mut Site) -> String {
+    hold_back(site, 1000)
+}
+
 pub fn two_hundred_thousand_events_are_held_back(site: &mut Site) -> String {
+    hold_back(site, 200_000)
+}
+
+fn hold_back(site: &mut Site, events: u32) -> String {
     site.db2.apply_with_workers(4);
     let holder = site.hold("lab.e WRITE");
-    site.write_events(1, 200_000);
+    site.write_events(1, events);
     site.db2.wait_until_received(&site.db1, "");
     let mut hook = start(&site.db2, "notify_master");
     hook.wait_for("apply what was received");
@@ -53,7 +61,7 @@ pub fn two_hundred_thousand_events_are_held_back(site: &mut Site) -> String {
     let watcher = Watcher::start(&site.db2);
     let (status, took) = hook.end();
     assert_eq!(status, 0, "{}", told(&site.db2));
-    let late = watcher.opened_after(200_000);
+    let late = watcher.opened_after(events);
     assert_within(late, LATE, &told(&site.db2));
     format!("{} ms, {} ms late", took.as_millis(), late.as_millis())
 }

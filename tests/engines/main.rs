@@ -42,6 +42,7 @@ macro_rules! engine {
                     drain:
                         nothing_is_left_to_apply
                         a_thousand_events_are_left_by_a_dead_source
+                        a_thousand_events_are_held_back_from_four_workers
                         two_hundred_thousand_events_are_held_back
                         an_applier_that_stopped_with_an_error_is_refused;
                     torn:
@@ -64,6 +65,7 @@ macro_rules! engine {
                     drain:
                         nothing_is_left_to_apply
                         a_thousand_events_are_left_by_a_dead_source
+                        a_thousand_events_are_held_back_from_four_workers
                         an_applier_that_stopped_with_an_error_is_refused;
                     torn:
                         the_source_died_in_the_middle_of_a_transaction
