@@ -181,27 +181,29 @@ fn ask_server(config: &Config, deadline: &Deadline) -> Seen {
         Ok(login) => login,
         Err(error) => return Seen::new(Class::Config, error.chain()),
     };
-    let ask = |endpoint: Endpoint| {
+    let ask = |endpoint: Endpoint, login: &Login| {
         check::ask(
             &Server::new(endpoint, login.clone(), deadline.clone()),
             &config.check,
         )
     };
-    let seen = ask(context::local_endpoint(config));
+    let seen = ask(context::local_endpoint(config), &login);
     match seen.class {
         Class::Down if !config.check.confirm.is_zero() => {
             match deadline.pause(config.check.confirm) {
-                Ok(()) => ask(context::local_endpoint(config)),
+                Ok(()) => ask(context::local_endpoint(config), &login),
                 Err(_) => seen,
             }
         }
         Class::Connections if config.mysql.extra_port != 0 => {
-            let host = config
-                .mysql
-                .host
-                .clone()
-                .unwrap_or_else(|| "127.0.0.1".to_owned());
-            let extra = ask(Endpoint::Tcp(host, config.mysql.extra_port));
+            let port = config.mysql.extra_port;
+            let extra = match config.mysql.host.clone() {
+                Some(host) => ask(Endpoint::Tcp(host, port), &login),
+                None => ask(
+                    Endpoint::Tcp("127.0.0.1".to_owned(), port),
+                    &login.at_any_name(),
+                ),
+            };
             match extra.class {
                 Class::Ok => Seen {
                     text: format!("{} (by the extra port: {})", extra.text, seen.text),

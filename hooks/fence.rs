@@ -3,6 +3,9 @@
 //! A failing check starts this, detached. A server that was stopped in its tracks or restarts
 //! after a crash is writable again the moment it answers; keepalived notices a second later. So
 //! the question that closes it waits at its door.
+//!
+//! `--boot` is the same for every start of the server: whatever it was before, it is closed until
+//! somebody makes it the primary. It waits for as long as a crash recovery may take.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command as Process, ExitCode, Stdio};
@@ -10,11 +13,12 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use hookbox::check;
-use hookbox::db::Database;
+use hookbox::db::server::Server;
+use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
-use hookbox::run::{Mode, Outcome};
+use hookbox::run::{Mode, Outcome, Run};
 use hookbox::turn::{Meeting, Wish, Wished};
 use hookbox::verdict::Class;
 
@@ -23,6 +27,13 @@ use crate::contract::{self, Caller};
 
 /// How long to wait at the door. A check that still fails then starts the next one.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// The same with `--boot`: recovery after a crash can take hours.
+const BOOT_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// With `--boot` a server that has been up for longer is left alone: it did not just start, it may
+/// well be the primary, and somebody is installing this.
+const JUST_STARTED: Duration = Duration::from_secs(60);
 
 /// `fence`
 pub fn command() -> Command {
@@ -36,13 +47,21 @@ pub fn command() -> Command {
                 .help("what the journal is to say"),
         )
         .arg(
+            Arg::new("boot")
+                .long("boot")
+                .action(clap::ArgAction::SetTrue)
+                .help("close a server that starts now, and let it start closed from now on"),
+        )
+        .arg(
             Arg::new("note-only")
                 .long("note-only")
                 .action(clap::ArgAction::SetTrue)
                 .hide(true),
         )
         .after_help(
-            "Close writes on this host by hand:\n    hookbox fence --because 'replacing the disk'",
+            "Close writes on this host by hand:\n    hookbox fence --because 'replacing the disk'\n\
+             Close it at every start, until it is made the primary:\n    \
+             systemctl enable hookbox-fence-boot.service",
         )
 }
 
@@ -59,7 +78,9 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
 
 fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     let wished = Wished::now(Wish::Standby);
-    let context = Context::new(name, matches, |_| LIMIT)?;
+    let boot = matches.get_flag("boot");
+    let limit = if boot { BOOT_LIMIT } else { LIMIT };
+    let context = Context::new(name, matches, |_| limit)?;
     let because = matches.get_one::<String>("because");
     if matches.get_flag("note-only") {
         let line = because.cloned().unwrap_or_default();
@@ -71,7 +92,7 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     let dry = context.mode == Mode::Dry;
     // One at the door is enough.
     let door = match dry {
-        false => meeting.try_turn("fence")?,
+        false => meeting.try_turn(if boot { "boot" } else { "fence" })?,
         true => None,
     };
     if !dry && door.is_none() {
@@ -82,6 +103,7 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         true => None,
     })?;
     let mut turn = None;
+    let mut was_away = false;
     let outcome = context.run(|run| {
         if let Some(because) = because {
             run.note(because);
@@ -90,39 +112,67 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             run.note("maintenance: nothing is done");
             return Ok(());
         }
-        let db = context.server()?;
+        let db = &context.server()?.another().patient(LIMIT);
         if !dry {
             meeting.announce(&wished)?;
         }
-        run.wait(&format!("{} answers", db.name()), LIMIT, || {
+        run.wait(&format!("{} answers", db.name()), limit, || {
             match db.state() {
                 Ok(_) => Ok(None),
                 // The server said no: it will not say otherwise by being asked again, except when
                 // it was full or on its way down.
-                Err(error) if error.server_code().is_some() && !may_pass(&error) => Err(error),
                 Err(error) if error.kind() == Kind::Overtaken => Err(error),
-                Err(error) => Ok(Some(error.chain())),
+                Err(error) if !error.is_silence() && !may_pass(&error) => Err(error),
+                Err(error) => {
+                    was_away = true;
+                    Ok(Some(error.chain()))
+                }
             }
         })?;
+        if boot && !was_away && db.uptime()? >= JUST_STARTED {
+            run.note("the server did not start just now: nothing is done");
+            return Ok(());
+        }
         // It may have begun while the server did not answer.
         if maintenance::until(&context.config.paths).is_some() {
             run.note("maintenance: nothing is done");
             return Ok(());
         }
         if !dry {
-            turn = Some(meeting.take_turn(name, run.deadline())?);
+            turn = Some(meeting.take_turn(name, &run.deadline().at_most(LIMIT))?);
         }
         let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
         let how = Demotion {
             resume,
             ..context.demotion()
         };
-        demote(run, db, how)
+        let was_open = db.state()?.writes == Writes::Open;
+        demote(run, db, how)?;
+        if boot {
+            start_closed(run, db, was_open);
+        }
+        Ok(())
     });
     if let Some(turn) = turn {
         turn.end(&outcome);
     }
     Ok(outcome)
+}
+
+/// Lets the server be closed from the first moment on when it starts again. Nothing that closes it
+/// afterwards is as quick as its first client; promotion leaves this as it is, on purpose.
+fn start_closed(run: &mut Run<'_>, db: &Server, was_open: bool) {
+    let advice = "read_only = 1 below [mysqld] in my.cnf closes it from its first moment";
+    match db.can_persist() {
+        Ok(true) => {
+            // Closed it is; it must not be a failure that this could not be written down.
+            if let Err(error) = run.act("the server starts closed", || db.persist_closed()) {
+                run.note(format!("{}; {advice}", error.chain()));
+            }
+        }
+        _ if was_open => run.note(format!("it started open; {advice}")),
+        _ => {}
+    }
 }
 
 fn may_pass(error: &Error) -> bool {

@@ -251,16 +251,24 @@ fn must_be_silent(
     })
 }
 
-/// The peer that is known to be whoever answers at the addresses.
+/// The peer that is known to be whoever answers at the addresses, and not the old primary, which is
+/// among the peers as well, perhaps by another name.
 fn peer_that_answers(site: &Site, vips: &[Vip]) -> Option<String> {
     let (context, call) = (&site.context, &site.call);
     let login = call.orig_login.as_ref()?;
     let first = vips.first()?;
     let there = ask_through(first, call.orig.port, login, &context.deadline).ok()?;
+    let orig = server(context, &call.orig, login.clone()).patient(SIGN_OF_LIFE);
+    if orig
+        .state()
+        .is_ok_and(|state| state.server_id == there.server_id)
+    {
+        return None;
+    }
     let peers = context.peers_as(login).ok()?;
-    let orig = format!("{}:{}", call.orig.address, call.orig.port);
-    let others = peers.iter().filter(|(peer, _)| peer.name() != orig);
-    others
+    peers
+        .iter()
+        .filter(|(peer, _)| peer.name() != orig.name())
         .filter_map(|(peer, seen)| Some((peer, seen.as_ref().ok()?)))
         .find(|(_, seen)| seen.state.server_id == there.server_id)
         .map(|(peer, _)| peer.name())

@@ -304,7 +304,7 @@ pub fn addresses<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a
 /// When nobody answers, or not in time.
 pub fn ask_through(vip: &Vip, port: u16, login: &Login, deadline: &Deadline) -> Result<State> {
     let endpoint = Endpoint::Tcp(vip.address.to_string(), port);
-    Server::new(endpoint, login.clone(), deadline.at_most(ANSWER)).state()
+    Server::new(endpoint, login.at_any_name(), deadline.at_most(ANSWER)).state()
 }
 
 /// The addresses that are on their host now.

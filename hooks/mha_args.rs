@@ -313,6 +313,7 @@ impl<'a> Given<'a> {
             user: unescape(user),
             otherwise: (unescaped != password).then(|| Password::new(password)),
             password: Password::new(unescaped),
+            ..Login::default()
         })
     }
 }

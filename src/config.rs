@@ -69,6 +69,36 @@ pub struct Mysql {
     pub password_file: Option<PathBuf>,
     /// The name of an environment variable that holds the password.
     pub password_env: Option<String>,
+    /// Whether TCP connections are encrypted, and what the server has to show.
+    pub tls: Tls,
+    /// The certificates of the CAs that may have signed the server's, PEM; for `verify_ca` and
+    /// `verify_identity`.
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// Whether TCP connections to a server are encrypted: the steps of `--ssl-mode` of MySQL's own
+/// clients, with the same default.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// Never.
+    Off,
+    /// If the server can; who it is is not asked.
+    #[default]
+    Preferred,
+    /// Or there is no connection; who it is is not asked.
+    Required,
+    /// The server's certificate was signed by a CA in `tls_ca`.
+    VerifyCa,
+    /// The same, and it names the host that was connected to.
+    VerifyIdentity,
+}
+
+impl Tls {
+    /// Whether the server has to show who it is.
+    pub fn verifies(self) -> bool {
+        matches!(self, Tls::VerifyCa | Tls::VerifyIdentity)
+    }
 }
 
 /// `[[peer]]`: another server that may be primary.
@@ -88,6 +118,10 @@ pub struct Peer {
     pub password_file: Option<PathBuf>,
     /// As in `[mysql]`.
     pub password_env: Option<String>,
+    /// As in `[mysql]`. Default: as on this host.
+    pub tls: Option<Tls>,
+    /// As in `[mysql]`. Default: as on this host.
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// `[check]`: what `check_mysql` asks and what counts as failed.
@@ -232,6 +266,10 @@ pub struct Mha {
     pub password_file: Option<PathBuf>,
     /// As in `[mysql]`.
     pub password_env: Option<String>,
+    /// As in `[mysql]`.
+    pub tls: Tls,
+    /// As in `[mysql]`.
+    pub tls_ca: Option<PathBuf>,
     /// There is no virtual address: the hooks see to writes and sessions only. Without it an empty
     /// `vip` is an error.
     pub no_vip: bool,
@@ -334,6 +372,8 @@ impl Default for Mysql {
             defaults_file: None,
             password_file: None,
             password_env: None,
+            tls: Tls::default(),
+            tls_ca: None,
         }
     }
 }
@@ -392,6 +432,8 @@ impl Default for Mha {
             defaults_file: None,
             password_file: None,
             password_env: None,
+            tls: Tls::default(),
+            tls_ca: None,
             no_vip: false,
             vip_missing: VipMissing::Warn,
             unfenced: Unfenced::Abort,

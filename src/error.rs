@@ -98,6 +98,12 @@ impl Error {
         self.server_code
     }
 
+    /// Whether nobody was heard. Every other failure to ask a server comes from one that is alive,
+    /// or from this side: it says nothing of whether that server takes writes.
+    pub fn is_silence(&self) -> bool {
+        matches!(self.kind, Kind::Unreachable | Kind::Timeout)
+    }
+
     /// The failure and all its causes in one line, outermost first.
     pub fn chain(&self) -> String {
         let mut line = self.what.clone();

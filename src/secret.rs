@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::config::{Mha, Mysql, Peer};
+use crate::config::{Mha, Mysql, Peer, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::option_file::ClientSection;
@@ -34,8 +34,17 @@ impl fmt::Debug for Password {
     }
 }
 
-/// An account of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a connection over TCP is protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encryption {
+    /// Whether there is TLS, and what the server has to show.
+    pub tls: Tls,
+    /// The certificates of the CAs that may have signed the server's.
+    pub ca: Option<PathBuf>,
+}
+
+/// An account of a server, and under what protection it is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Login {
     /// Account name, without host.
     pub user: String,
@@ -43,6 +52,8 @@ pub struct Login {
     pub password: Password,
     /// Tried when the server refuses the first.
     pub otherwise: Option<Password>,
+    /// Over TCP; the unix socket is private by itself.
+    pub encryption: Encryption,
 }
 
 impl Login {
@@ -66,6 +77,10 @@ impl Login {
                 .unwrap_or_else(|| DEFAULT_USER.to_owned()),
             password: password.unwrap_or_default(),
             otherwise: None,
+            encryption: Encryption {
+                tls: mysql.tls,
+                ca: mysql.tls_ca.clone(),
+            },
         })
     }
 
@@ -88,6 +103,10 @@ impl Login {
                 .unwrap_or_else(|| local.user.clone()),
             password: password.unwrap_or_else(|| local.password.clone()),
             otherwise: None,
+            encryption: Encryption {
+                tls: peer.tls.unwrap_or(local.encryption.tls),
+                ca: peer.tls_ca.clone().or_else(|| local.encryption.ca.clone()),
+            },
         })
     }
 
@@ -105,19 +124,35 @@ impl Login {
         let (user, password) = source.read()?;
         let user = mha.user.clone().or(user);
         let user = user.or_else(|| passed.map(|login| login.user.clone()));
+        let encryption = Encryption {
+            tls: mha.tls,
+            ca: mha.tls_ca.clone(),
+        };
         let login = match (password, passed) {
             (Some(password), _) => user.map(|user| Login {
                 user,
                 password,
                 otherwise: None,
+                encryption,
             }),
             (None, Some(passed)) => user.map(|user| Login {
                 user,
+                encryption,
                 ..passed.clone()
             }),
             (None, None) => None,
         };
         Ok(login)
+    }
+
+    /// The same account at an address that is nobody's name, virtual or of the loopback: whoever
+    /// has it shows a certificate in its own name.
+    pub fn at_any_name(&self) -> Login {
+        let mut login = self.clone();
+        if login.encryption.tls == Tls::VerifyIdentity {
+            login.encryption.tls = Tls::VerifyCa;
+        }
+        login
     }
 }
 
@@ -225,6 +260,7 @@ mod tests {
             user: "u".to_owned(),
             password: Password::new("s3cret"),
             otherwise: Some(Password::new("s3cret, too")),
+            ..Login::default()
         };
         assert!(!format!("{login:?} {:?}", Some(&login)).contains("s3cret"));
     }
@@ -329,7 +365,7 @@ mod tests {
         let local = Login {
             user: "u".to_owned(),
             password: Password::new("p"),
-            otherwise: None,
+            ..Login::default()
         };
         assert_eq!(Login::on_peer(&peer(""), &local).unwrap(), local);
         let login = Login::on_peer(&peer("user = 'v'"), &local).unwrap();
@@ -341,12 +377,35 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_is_reached_under_the_protection_of_this_host_unless_it_says_otherwise() {
+        let ca = |path: &str| Some(PathBuf::from(path));
+        let local = Login::local(&Mysql {
+            tls: Tls::VerifyIdentity,
+            tls_ca: ca("/ca.pem"),
+            ..Mysql::default()
+        })
+        .unwrap();
+        let protection = |config: &str| {
+            let login = Login::on_peer(&peer(config), &local).unwrap();
+            (login.encryption.tls, login.encryption.ca)
+        };
+        assert_eq!(protection(""), (Tls::VerifyIdentity, ca("/ca.pem")));
+        assert_eq!(
+            protection("tls = 'verify_ca'\ntls_ca = '/other.pem'"),
+            (Tls::VerifyCa, ca("/other.pem"))
+        );
+        assert_eq!(protection("tls = 'off'").0, Tls::Off);
+        assert_eq!(local.at_any_name().encryption.tls, Tls::VerifyCa);
+    }
+
+    #[test]
     fn what_the_configuration_says_of_mha_goes_before_what_mha_passes() {
         let dir = Scratch::new();
         let passed = Login {
             user: "u".to_owned(),
             password: Password::new("p"),
             otherwise: Some(Password::new("raw")),
+            ..Login::default()
         };
         let of = |mha: &Mha, passed| Login::of_mha(mha, passed).unwrap();
         assert_eq!(of(&Mha::default(), None), None);

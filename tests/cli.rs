@@ -114,6 +114,7 @@ fn a_configuration_that_is_not_there_fails_every_applet_that_needs_one() {
         "status",
         "fence",
         "undo",
+        "guard",
     ] {
         let output = hookbox(&[name]);
         assert_eq!(output.status.code(), Some(2), "{name}");

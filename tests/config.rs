@@ -269,6 +269,26 @@ fn contradictions_are_shown_at_one_of_their_keys() {
     for (text, what) in [
         ("[mysql]\nport = 0", "2:8: `port` cannot be 0"),
         (
+            "[mysql]\ntls = 'verify_ca'",
+            "2:7: `tls` is to verify the server, and there is no `tls_ca`",
+        ),
+        (
+            "[[peer]]\nhost = 'db2'\ntls = 'verify_identity'",
+            "3:7: `tls` is to verify the server, and there is no `tls_ca`",
+        ),
+        (
+            "[mysql]\ntls_ca = '/ca.pem'",
+            "2:10: `tls_ca` does nothing unless `tls` is",
+        ),
+        (
+            "[[peer]]\nhost = 'db2'\ntls_ca = '/ca.pem'",
+            "3:10: `tls_ca` does nothing unless `tls` is",
+        ),
+        (
+            "[mha]\ntls = 'verify_ca'\ntls_ca = 'ca.pem'",
+            "3:10: `tls_ca` must begin with /",
+        ),
+        (
             "[check]\ndeadline = \"0s\"\nconfirm=\"0s\"",
             "2:12: `deadline` cannot be 0",
         ),

@@ -65,7 +65,10 @@ impl<'a> Guard<'a> {
             if let Ok(address) = peer.host.parse::<IpAddr>() {
                 // A host whose server is dead or frozen still says that this one is not cut off.
                 let door = SocketAddr::new(address, peer.port);
-                witnesses.push(Witness::parse(&format!("tcp:{door}"))?);
+                let door = Witness::parse(&format!("tcp:{door}"))?;
+                if !witnesses.contains(&door) {
+                    witnesses.push(door);
+                }
             }
         }
         Ok(Guard {
@@ -110,7 +113,7 @@ impl<'a> Guard<'a> {
             return Ok(None);
         }
         let own = match state.map(|state| see(&server, &state)).transpose() {
-            Err(error) if error.server_code().is_none() => None,
+            Err(error) if error.is_silence() => None,
             own => own.map_err(|error| error.during("ask the server on this host"))?,
         };
         let asked = Asked::ask(&self.witnesses);
@@ -123,7 +126,7 @@ impl<'a> Guard<'a> {
         );
         let said_no = |peer: &Result<Seen>| {
             peer.as_ref()
-                .is_err_and(|error| error.server_code().is_some())
+                .is_err_and(|error| error.kind() == Kind::Denied)
         };
         let blind = peers.iter().any(said_no);
         let is_another = |seen: &Seen| own.as_ref().is_none_or(|own| own.id != seen.id);
@@ -195,7 +198,7 @@ impl<'a> Guard<'a> {
             };
             let there = Endpoint::Tcp(vip.address.to_string(), *port);
             let limit = self.context.config.promote.peer_limit;
-            let server = Server::new(there, login.clone(), deadline.at_most(limit));
+            let server = Server::new(there, login.at_any_name(), deadline.at_most(limit));
             let is_primary =
                 |state: State| state.writes == Writes::Open && Some(state.server_id) != own;
             return Ok(match server.state().is_ok_and(is_primary) {
@@ -234,7 +237,7 @@ fn describe(sight: &Sight, silence: &str, peers: &[Result<Seen>], config: &Confi
         return match peers
             .iter()
             .flat_map(|peer| peer.as_ref().err())
-            .find(|e| e.server_code().is_some())
+            .find(|e| e.kind() == Kind::Denied)
         {
             Some(error) => format!(
                 "a peer cannot be asked whether it takes writes: {}",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, Mysql};
+use super::{Config, Mysql, Peer, Tls};
 
 /// Keys that cannot be meant as they are.
 pub struct Contradiction {
@@ -18,6 +18,7 @@ pub fn contradiction(config: &Config) -> Option<Contradiction> {
     empty_or_zero(config)
         .or_else(|| limits(config))
         .or_else(|| password_sources(config))
+        .or_else(|| certificates(config))
         .or_else(|| relative_paths(config))
 }
 
@@ -143,6 +144,36 @@ fn password_sources(config: &Config) -> Option<Contradiction> {
     None
 }
 
+/// Nobody may believe that a server has to show who it is when it has not.
+fn certificates(config: &Config) -> Option<Contradiction> {
+    let (mysql, mha) = (&config.mysql, &config.mha);
+    let usual = |peer: &Peer| match (peer.tls, mysql.tls.verifies()) {
+        (Some(tls), _) => tls,
+        (None, true) => mysql.tls,
+        (None, false) => mha.tls,
+    };
+    let mut all = vec![
+        ("mysql".to_owned(), mysql.tls, &mysql.tls_ca, false),
+        ("mha".to_owned(), mha.tls, &mha.tls_ca, false),
+    ];
+    let elsewhere = mysql.tls_ca.is_some() || mha.tls_ca.is_some();
+    for (n, peer) in config.peer.iter().enumerate() {
+        all.push((format!("peer.{n}"), usual(peer), &peer.tls_ca, elsewhere));
+    }
+    for (table, tls, ca, elsewhere) in all {
+        let (tls_key, ca_key) = (format!("{table}.tls"), format!("{table}.tls_ca"));
+        if tls.verifies() && ca.is_none() && !elsewhere {
+            let what = "`tls` is to verify the server, and there is no `tls_ca` to verify it by";
+            return found(&[&tls_key], what);
+        }
+        if matches!(tls, Tls::Preferred | Tls::Required) && ca.is_some() {
+            let what = "`tls_ca` does nothing unless `tls` is verify_ca or verify_identity";
+            return found(&[&ca_key], what);
+        }
+    }
+    None
+}
+
 /// keepalived starts hooks in `/`, people start them anywhere.
 fn relative_paths(config: &Config) -> Option<Contradiction> {
     let (mysql, check, paths) = (&config.mysql, &config.check, &config.paths);
@@ -160,6 +191,8 @@ fn relative_paths(config: &Config) -> Option<Contradiction> {
             "check.disk_path".to_owned(),
             Some(&check.disk_path).filter(|path| **path != Path::new("")),
         ),
+        ("mysql.tls_ca".to_owned(), mysql.tls_ca.as_ref()),
+        ("mha.tls_ca".to_owned(), config.mha.tls_ca.as_ref()),
         (
             "mha.defaults_file".to_owned(),
             config.mha.defaults_file.as_ref(),
@@ -179,6 +212,7 @@ fn relative_paths(config: &Config) -> Option<Contradiction> {
             format!("peer.{n}.defaults_file"),
             peer.defaults_file.as_ref(),
         ));
+        all.push((format!("peer.{n}.tls_ca"), peer.tls_ca.as_ref()));
         all.push((
             format!("peer.{n}.password_file"),
             peer.password_file.as_ref(),

@@ -8,6 +8,19 @@ use mysql_common::packets::AuthPlugin;
 use crate::error::{Error, Kind, Result};
 use crate::secret::{Login, Password};
 
+/// Who can hear what is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privacy {
+    /// Nobody: it is the unix socket.
+    Local,
+    /// Nobody but the server, which has shown who it is.
+    Verified,
+    /// Nobody who only listens; the other end may be anybody.
+    Encrypted,
+    /// Whoever is on the way.
+    None,
+}
+
 /// The client's side of a login conversation.
 pub struct Proof<'a> {
     procedure: AuthProc,
@@ -20,12 +33,11 @@ pub struct Proof<'a> {
 struct Means<'a> {
     password: &'a Password,
     scramble: Vec<u8>,
-    local: bool,
+    privacy: Privacy,
 }
 
 impl<'a> Proof<'a> {
-    /// Begins the conversation that `plugin` asks for. `local` is the unix socket, on which nobody
-    /// listens.
+    /// Begins the conversation that `plugin` asks for.
     ///
     /// # Errors
     /// [`Kind::Denied`] for a plugin that is not supported, or that would show the password.
@@ -33,14 +45,17 @@ impl<'a> Proof<'a> {
         plugin: &AuthPlugin<'_>,
         scramble: &[u8],
         login: &'a Login,
-        local: bool,
+        privacy: Privacy,
     ) -> Result<Proof<'a>> {
         let clear = matches!(plugin, AuthPlugin::MysqlClearPassword);
         let old = matches!(plugin, AuthPlugin::MysqlOldPassword);
-        if old || clear && !local {
+        // A server that did not show who it is could ask for this to get the password.
+        let safe = matches!(privacy, Privacy::Local | Privacy::Verified);
+        if old || clear && !safe {
             let what = format!("{} would show the password on the way", named(plugin));
-            return Err(Error::new(Kind::Denied, what)
-                .advise("use the unix socket, or an account with another login plugin"));
+            return Err(Error::new(Kind::Denied, what).advise(
+                "use the unix socket, tls = \"verify_ca\", or an account with another login plugin",
+            ));
         }
         let silent = matches!(plugin.as_bytes(), b"auth_socket" | b"unix_socket");
         let procedure = match silent {
@@ -50,7 +65,7 @@ impl<'a> Proof<'a> {
         let means = Means {
             password: &login.password,
             scramble: scramble.to_vec(),
-            local,
+            privacy,
         };
         Ok(Proof {
             procedure,
@@ -82,10 +97,10 @@ impl Context for &Means<'_> {
         self.password.reveal().as_bytes()
     }
     fn is_ipc_transport(&self) -> bool {
-        self.local
+        self.privacy == Privacy::Local
     }
     fn is_tls_transport(&self) -> bool {
-        false
+        matches!(self.privacy, Privacy::Verified | Privacy::Encrypted)
     }
     fn scramble(&self) -> &[u8] {
         &self.scramble

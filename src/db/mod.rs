@@ -7,6 +7,9 @@ mod login;
 pub mod relay;
 pub mod server;
 pub mod session;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
+mod wire;
 
 use std::fmt;
 use std::time::Duration;

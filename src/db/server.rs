@@ -108,6 +108,41 @@ impl Server {
         self.with_session(|session| Ok(Version::parse(session.version())))
     }
 
+    /// How long it has been up.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn uptime(&self) -> Result<Duration> {
+        let answer = self.ask("SHOW GLOBAL STATUS LIKE 'Uptime'")?;
+        let seconds = answer.first().and_then(|row| row.at(1)?.parse().ok());
+        Ok(Duration::from_secs(seconds.unwrap_or(0)))
+    }
+
+    /// Whether a statement can say how it starts: SET PERSIST, from MySQL 8.0 on.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub fn can_persist(&self) -> Result<bool> {
+        let version = self.version()?;
+        Ok(version.flavor == Flavor::MySql && version.number >= (8, 0, 0))
+    }
+
+    /// Lets it start closed from now on, to privileged accounts as well; it has to be closed now.
+    ///
+    /// # Errors
+    /// The server's, also where it has no such statement.
+    pub fn persist_closed(&self) -> Result<Changed> {
+        let answer = self.ask(
+            "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables \
+             WHERE VARIABLE_NAME = 'super_read_only'",
+        )?;
+        if answer.first().and_then(|row| row.at(0)) == Some("ON") {
+            return Ok(Changed::AlreadySo);
+        }
+        self.ask("SET PERSIST super_read_only = 1")
+            .map(|_| Changed::Yes)
+    }
+
     fn dialect(&self) -> Result<&'static Dialect> {
         self.version().map(|version| version.dialect())
     }
@@ -140,9 +175,9 @@ impl Server {
         match (&first, &self.login.otherwise) {
             (Err(error), Some(password)) if error.server_code() == Some(ACCESS_DENIED) => {
                 let login = Login {
-                    user: self.login.user.clone(),
                     password: password.clone(),
                     otherwise: None,
+                    ..self.login.clone()
                 };
                 Session::open(&self.endpoint, &login, &self.time())
             }
@@ -168,7 +203,7 @@ impl Server {
     }
 
     /// The same server by a session of its own.
-    fn another(&self) -> Server {
+    pub fn another(&self) -> Server {
         let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
         let mut another = Server::new(endpoint, login, self.deadline.clone());
         another.patience = self.patience;

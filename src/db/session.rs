@@ -1,14 +1,9 @@
 //! One connection to a MySQL or MariaDB server, on the protocol types of `mysql_common`.
 //!
-//! The socket never blocks: every byte, in or out, is waited for on the [`Deadline`], so that a
-//! full backlog, a silent server, or one that trickles bytes costs no more time than was given.
-//! Client libraries bound single system calls, not the whole conversation. After an error that is
-//! not the server's own answer the session is unusable: the next answer on it would belong to the
-//! previous question.
+//! Client libraries bound single system calls, not the whole conversation, which a [`Wire`] does.
+//! After an error that is not the server's own answer the session is unusable: the next answer on
+//! it would belong to the previous question.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,24 +11,23 @@ use mysql_common::constants::CapabilityFlags;
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::{
     AuthPlugin, AuthSwitchRequest, Column, ErrPacket, HandshakePacket, HandshakeResponse,
+    SslRequest,
 };
 use mysql_common::proto::{MySerialize, Text};
 use mysql_common::row::{Row, RowDeserializer};
 use mysql_common::value::{ServerSide, Value};
-use nix::poll::PollFlags;
 
-use super::endpoint::{Endpoint, reach};
-use super::login::Proof;
+use super::endpoint::Endpoint;
+use super::login::{Privacy, Proof};
+use super::tls::{self, Tls};
+use super::wire::{LONGEST_PACKET, Wire};
+use crate::config;
 use crate::error::{Error, Kind, Result};
-use crate::secret::Login;
+use crate::secret::{Encryption, Login};
 use crate::time::Deadline;
 
-/// A packet of this length is continued by the next one (MySQL protocol, "payload length").
-const LONGEST_PACKET: usize = 0xff_ff_ff;
-
-/// More than any answer to what is asked here: what goes on for longer is no server of this kind,
-/// or one gone wrong.
-const LONGEST_VALUE: usize = 4 * LONGEST_PACKET;
+/// utf8mb4, which exists since 5.5.3 (MySQL, "Connection Character Sets").
+const UTF8MB4: u8 = 45;
 
 /// What is asked of the server: the protocol of 4.1 and login plugins. Not several statements in
 /// one, so that no text can smuggle in a second one.
@@ -102,15 +96,10 @@ impl<'a> AnswerRow<'a> {
 
 /// One connection, logged in.
 pub struct Session {
-    stream: TcpStream,
-    local: bool,
-    name: String,
-    deadline: Deadline,
-    received: Vec<u8>,
+    wire: Wire,
     capabilities: CapabilityFlags,
     version: String,
     id: u32,
-    next_seq: u8,
 }
 
 impl Session {
@@ -118,28 +107,67 @@ impl Session {
     ///
     /// # Errors
     /// [`Kind::Unreachable`] when nothing listens, [`Kind::Timeout`] when the deadline passes
-    /// first, [`Kind::Denied`] with the server's number when it refuses.
+    /// first, [`Kind::Denied`] when somebody answers who does not let this account in, with the
+    /// server's number if it gave one.
     pub fn open(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
+        Session::begin(endpoint, login, deadline)
+            .map_err(|e| e.during(format!("log in to {endpoint} as {}", login.user)))
+    }
+
+    fn begin(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
+        let (mut session, mut greeting) = Session::greeted(endpoint, deadline)?;
+        let mut privacy = Privacy::Local;
+        let mut given_up = None;
+        if let Endpoint::Tcp(host, _) = endpoint {
+            let encryption = &login.encryption;
+            match session.encrypt(&greeting, host, encryption) {
+                // A server with old TLS must not be one that cannot be asked. Nothing is lost:
+                // against who is between the two `preferred` helps neither way.
+                Err(error)
+                    if encryption.tls == config::Tls::Preferred && error.kind() == Kind::Denied =>
+                {
+                    given_up = Some(format!("without TLS ({})", error.chain()));
+                    (session, greeting) = Session::greeted(endpoint, deadline)?;
+                }
+                encrypted => encrypted?,
+            }
+            privacy = match (session.wire.is_encrypted(), encryption.tls.verifies()) {
+                (true, true) => Privacy::Verified,
+                (true, false) => Privacy::Encrypted,
+                (false, _) => Privacy::None,
+            };
+        }
+        match (session.log_in(&greeting, login, privacy), given_up) {
+            (Err(error), Some(why)) => Err(error.during(why)),
+            (logged_in, _) => logged_in.map(|()| session),
+        }
+    }
+
+    /// Connects and hears the server's greeting.
+    fn greeted(
+        endpoint: &Endpoint,
+        deadline: &Deadline,
+    ) -> Result<(Session, HandshakePacket<'static>)> {
         let mut session = Session {
-            stream: TcpStream::from(reach(endpoint, deadline)?),
-            local: matches!(endpoint, Endpoint::Socket(_)),
-            name: endpoint.to_string(),
-            deadline: deadline.clone(),
-            received: Vec::new(),
+            wire: Wire::connect(endpoint, deadline)?,
             capabilities: CapabilityFlags::empty(),
             version: String::new(),
             id: 0,
-            next_seq: 0,
         };
-        session
-            .log_in(login)
-            .map_err(|e| e.during(format!("log in to {endpoint} as {}", login.user)))?;
-        Ok(session)
+        let greeting = session.wire.read_packet()?;
+        if greeting.first() == Some(&0xff) {
+            return Err(session.server_error(&greeting));
+        }
+        let greeting: HandshakePacket = session.parse(&greeting, ())?;
+        session.version = greeting.server_version_str().into_owned();
+        session.id = greeting.connection_id();
+        session.capabilities = WANTED & greeting.capabilities();
+        Ok((session, greeting.into_owned()))
     }
 
     /// From now on every wait ends with `deadline`.
     pub fn end_at(&mut self, deadline: Deadline) {
-        self.deadline = deadline;
+        self.wire.end_at(deadline);
     }
 
     /// What the server calls its version, as in `5.5.5-10.11.6-MariaDB`.
@@ -169,18 +197,16 @@ impl Session {
         let mut packet = Vec::with_capacity(sql.len() + 1);
         packet.push(0x03); // COM_QUERY
         packet.extend_from_slice(sql.as_bytes());
-        self.next_seq = 0;
-        self.write_packet(&packet)
+        self.wire.number_from(0);
+        self.wire.write_packet(&packet)
     }
 
     /// Waits at most `patience` for the answer to begin; false when it has not.
     ///
     /// # Errors
-    /// What the deadline's watch says.
-    pub fn answers_within(&self, patience: Duration) -> Result<bool> {
-        let deadline = self.deadline.at_most(patience);
-        let ready = deadline.any_ready(&[self.stream.as_fd()], PollFlags::POLLIN)?;
-        Ok(!ready.is_empty() || !self.received.is_empty())
+    /// What the deadline's watch says, or the connection.
+    pub fn answers_within(&mut self, patience: Duration) -> Result<bool> {
+        self.wire.has_more_within(patience)
     }
 
     /// Reads the answer to the oldest question sent.
@@ -188,26 +214,26 @@ impl Session {
     /// # Errors
     /// The server's own, with its number; otherwise the session is unusable afterwards.
     pub fn answer(&mut self) -> Result<Answer> {
-        self.next_seq = 1;
-        let first = self.read_packet()?;
+        self.wire.number_from(1);
+        let first = self.wire.read_packet()?;
         match first.first() {
             Some(0x00) => Ok(Answer::default()),
             Some(0xff) => Err(self.server_error(&first)),
-            Some(0xfb) => Err(self.confused("asked for a local file")),
+            Some(0xfb) => Err(self.wire.confused("asked for a local file")),
             _ => self.read_rows(),
         }
     }
 
     /// Says goodbye, so that the server counts no aborted connection.
     pub fn quit(mut self) {
-        self.next_seq = 0;
-        let _ = self.write_packet(&[0x01]); // COM_QUIT; the server only closes
+        self.wire.number_from(0);
+        let _ = self.wire.write_packet(&[0x01]); // COM_QUIT; the server only closes
     }
 
     fn read_rows(&mut self) -> Result<Answer> {
         let mut columns = Vec::new();
         loop {
-            let packet = self.read_packet()?;
+            let packet = self.wire.read_packet()?;
             if is_eof(&packet) {
                 break;
             }
@@ -217,7 +243,7 @@ impl Session {
         let columns: Arc<[Column]> = columns.into();
         let mut rows = Vec::new();
         loop {
-            let packet = self.read_packet()?;
+            let packet = self.wire.read_packet()?;
             if is_eof(&packet) {
                 break;
             }
@@ -233,23 +259,47 @@ impl Session {
         })
     }
 
-    fn log_in(&mut self, login: &Login) -> Result<()> {
-        let greeting = self.read_packet()?;
-        if greeting.first() == Some(&0xff) {
-            return Err(self.server_error(&greeting));
+    /// Goes over to TLS, if that is wanted and can be.
+    fn encrypt(
+        &mut self,
+        greeting: &HandshakePacket<'_>,
+        host: &str,
+        encryption: &Encryption,
+    ) -> Result<()> {
+        let ssl = CapabilityFlags::CLIENT_SSL;
+        let offered = greeting.capabilities().contains(ssl);
+        match encryption.tls {
+            config::Tls::Off => return Ok(()),
+            config::Tls::Preferred if !offered || !tls::AVAILABLE => return Ok(()),
+            _ if !offered => {
+                return Err(Error::new(Kind::Denied, "the server offers no TLS")
+                    .advise("give it ssl_cert and ssl_key, or set tls = \"preferred\" here"));
+            }
+            _ => {}
         }
-        let greeting: HandshakePacket = self.parse(&greeting, ())?;
-        self.version = greeting.server_version_str().into_owned();
-        self.id = greeting.connection_id();
-        self.capabilities = WANTED & greeting.capabilities();
-        let scramble = scramble(&greeting);
+        let tls = Tls::new(host, encryption)?;
+        self.capabilities |= ssl;
+        let request = SslRequest::new(self.capabilities, LONGEST_PACKET as u32, UTF8MB4);
+        let mut packet = Vec::new();
+        request.serialize(&mut packet);
+        self.wire.write_packet(&packet)?;
+        self.wire.encrypt(tls)
+    }
+
+    fn log_in(
+        &mut self,
+        greeting: &HandshakePacket<'_>,
+        login: &Login,
+        privacy: Privacy,
+    ) -> Result<()> {
+        let scramble = scramble(greeting);
         // The greeting names the server's default plugin, not this account's; one that needs a
         // conversation of its own is only begun when the server asks for it by an auth switch.
         let plugin = match greeting.auth_plugin() {
             Some(AuthPlugin::CachingSha2Password) => AuthPlugin::CachingSha2Password,
             _ => AuthPlugin::MysqlNativePassword,
         };
-        let mut proof = Proof::begin(&plugin, &scramble, login, self.local)?;
+        let mut proof = Proof::begin(&plugin, &scramble, login, privacy)?;
         let first = proof.respond(&scramble)?;
         let response = HandshakeResponse::new(
             first,
@@ -263,13 +313,18 @@ impl Session {
         );
         let mut packet = Vec::new();
         response.serialize(&mut packet);
-        self.write_packet(&packet)?;
-        self.finish_login(proof, login)
+        self.wire.write_packet(&packet)?;
+        self.finish_login(proof, login, privacy)
     }
 
-    fn finish_login<'a>(&mut self, mut proof: Proof<'a>, login: &'a Login) -> Result<()> {
+    fn finish_login<'a>(
+        &mut self,
+        mut proof: Proof<'a>,
+        login: &'a Login,
+        privacy: Privacy,
+    ) -> Result<()> {
         loop {
-            let packet = self.read_packet()?;
+            let packet = self.wire.read_packet()?;
             let reply = match packet.first() {
                 Some(0x00) => return Ok(()),
                 Some(0xff) => return Err(self.server_error(&packet)),
@@ -279,7 +334,7 @@ impl Session {
                     let scramble = switch.plugin_data().to_vec();
                     // MariaDB accounts that are identified by the socket alone switch to a plugin
                     // that asks nothing of the client.
-                    proof = Proof::begin(&switch.auth_plugin(), &scramble, login, self.local)?;
+                    proof = Proof::begin(&switch.auth_plugin(), &scramble, login, privacy)?;
                     Some(proof.respond(&scramble)?.unwrap_or_default())
                 }
                 _ => {
@@ -290,86 +345,7 @@ impl Session {
                 }
             };
             if let Some(reply) = reply {
-                self.write_packet(&reply)?;
-            }
-        }
-    }
-
-    fn read_packet(&mut self) -> Result<Vec<u8>> {
-        let mut payload = Vec::new();
-        loop {
-            self.receive(4)?;
-            let length = usize::from(self.received[0])
-                | usize::from(self.received[1]) << 8
-                | usize::from(self.received[2]) << 16;
-            if self.received[3] != self.next_seq {
-                return Err(self.confused("answered out of order"));
-            }
-            self.next_seq = self.next_seq.wrapping_add(1);
-            self.receive(4 + length)?;
-            payload.extend_from_slice(&self.received[4..4 + length]);
-            self.received.drain(..4 + length);
-            if length < LONGEST_PACKET {
-                return Ok(payload);
-            }
-            if payload.len() >= LONGEST_VALUE {
-                return Err(self.confused("sends a packet without end"));
-            }
-        }
-    }
-
-    /// Reads until at least `count` bytes are there.
-    fn receive(&mut self, count: usize) -> Result<()> {
-        let mut chunk = [0; 16 * 1024];
-        while self.received.len() < count {
-            // A server that never pauses never makes us wait.
-            if self.deadline.passed() {
-                return Err(Error::new(Kind::Timeout, "no end of the answer in time"));
-            }
-            match self.stream.read(&mut chunk) {
-                Ok(0) => {
-                    return Err(Error::new(
-                        Kind::Unreachable,
-                        format!("{} closed the connection", self.name),
-                    ));
-                }
-                Ok(n) => self.received.extend_from_slice(&chunk[..n]),
-                Err(error) => self.wait_or_fail(error, PollFlags::POLLIN, "read from")?,
-            }
-        }
-        Ok(())
-    }
-
-    fn write_packet(&mut self, payload: &[u8]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(payload.len() + 4);
-        let mut rest = payload;
-        loop {
-            let (chunk, more) = rest.split_at(rest.len().min(LONGEST_PACKET));
-            bytes.extend_from_slice(&(chunk.len() as u32).to_le_bytes()[..3]);
-            bytes.push(self.next_seq);
-            self.next_seq = self.next_seq.wrapping_add(1);
-            bytes.extend_from_slice(chunk);
-            rest = more;
-            if chunk.len() < LONGEST_PACKET {
-                break;
-            }
-        }
-        let mut unsent = &bytes[..];
-        while !unsent.is_empty() {
-            match self.stream.write(unsent) {
-                Ok(n) => unsent = &unsent[n..],
-                Err(error) => self.wait_or_fail(error, PollFlags::POLLOUT, "write to")?,
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_or_fail(&self, error: io::Error, events: PollFlags, doing: &str) -> Result<()> {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => self.deadline.ready(self.stream.as_fd(), events),
-            io::ErrorKind::Interrupted => Ok(()),
-            _ => {
-                Err(Error::new(Kind::Unreachable, format!("{doing} {}", self.name)).because(error))
+                self.wire.write_packet(&reply)?;
             }
         }
     }
@@ -380,7 +356,8 @@ impl Session {
         context: T::Ctx,
     ) -> Result<T> {
         ParseBuf(packet).parse(context).map_err(|error| {
-            self.confused("sent a packet that makes no sense")
+            self.wire
+                .confused("sent a packet that makes no sense")
                 .because(error)
         })
     }
@@ -393,12 +370,8 @@ impl Session {
                 format!("error {}: {}", error.error_code(), error.message_str()),
             )
             .answered(error.error_code()),
-            _ => self.confused("sent an error that makes no sense"),
+            _ => self.wire.confused("sent an error that makes no sense"),
         }
-    }
-
-    fn confused(&self, what: &str) -> Error {
-        Error::new(Kind::Unreachable, format!("{} {what}", self.name))
     }
 }
 

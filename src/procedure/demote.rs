@@ -40,13 +40,7 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
         run.note(format!("{name} takes no writes already"));
         return Ok(());
     }
-    let step = format!("close writes on {name}");
-    let closing = run.commit(&step, || db.close_writes(how.grace, how.spare));
-    if closing.is_err() && db.state().is_ok_and(|state| state.is_closed()) {
-        run.happened(&step); // so that the next run ends the sessions
-    }
-    closing?;
-    end_sessions(run, db, how.spare)?;
+    close(run, db, how)?;
     if how.resume {
         for channel in db.channels()?.iter().filter(|c| c.applier_error.is_none()) {
             match keeps_alone(db, channel)? {
@@ -56,6 +50,17 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
         }
     }
     Ok(())
+}
+
+/// Closes `db` for writes and ends the sessions of applications; never taken back.
+pub(super) fn close(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result<()> {
+    let step = format!("close writes on {}", db.name());
+    let closing = run.commit(&step, || db.close_writes(how.grace, how.spare));
+    if closing.is_err() && db.state().is_ok_and(|state| state.is_closed()) {
+        run.happened(&step); // so that the next run ends the sessions
+    }
+    closing?;
+    end_sessions(run, db, how.spare)
 }
 
 /// Ends the sessions of applications that there are now.

@@ -6,7 +6,7 @@ use super::demote::Demotion;
 use crate::db::{Database, State, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::link::{Link, Vip};
-use crate::run::Run;
+use crate::run::{Changed, Run};
 
 /// How long the neighbours have to learn where an address is.
 const LEARNING: Duration = Duration::from_secs(1);
@@ -82,9 +82,16 @@ pub fn open<'a>(run: &mut Run<'a>, db: &'a dyn Database, closing: Demotion<'a>) 
 pub fn put_on<'a>(run: &mut Run<'a>, address: &'a Address<'a>) -> Result<()> {
     let Address { link, vip } = address;
     let host = link.name();
+    // While the address is nowhere nobody can write: a host that did not answer is asked again.
+    let add = || match link.add(vip) {
+        Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Unreachable) => {
+            link.add(vip).map(|_| Changed::Yes) // the first may have done it
+        }
+        added => added,
+    };
     let added = run.change(
         &format!("put {vip} on {host}"),
-        || link.add(vip),
+        add,
         &format!("take {vip} off {host} again"),
         || link.del(vip),
     );
@@ -178,6 +185,18 @@ mod tests {
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
         assert_eq!(fake.world.borrow().writes, Writes::Open);
         assert!(link.has(&vip()).unwrap());
+    }
+
+    #[test]
+    fn a_host_that_did_not_answer_at_first_gets_the_address_all_the_same() {
+        use super::super::fake::Failure;
+        for failure in [Failure::Before, Failure::After] {
+            let fake = Fake::new(closed());
+            let link = FakeLink::without().failing(0, failure);
+            let outcome = carry_out(&fake, &link, None);
+            assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+            assert!(link.has(&vip()).unwrap());
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
                 .advise("close it by hand, or set [promote] on_writable_peer = \"fence\""))
         }),
         // It is alive, and nobody can tell whether it takes writes.
-        Err(error) if error.server_code().is_some() => run.check(&step, || {
+        Err(error) if !error.is_silence() => run.check(&step, || {
             Err(Error::new(Kind::Refused, error.chain())
                 .advise("let the account of [[peer]] log in there, or close that server"))
         }),
@@ -83,7 +83,7 @@ pub fn receive_rest(
     match received {
         Err(error) if error.kind() == Kind::Overtaken => Err(error),
         // It died in the middle of this; then there is no more to be had from it.
-        Err(error) if peer.db.state().is_err_and(|e| e.server_code().is_none()) => {
+        Err(error) if peer.db.state().is_err_and(|e| e.is_silence()) => {
             run.note(format!("going on without {source}: {}", error.chain()));
             Ok(())
         }

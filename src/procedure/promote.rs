@@ -316,13 +316,18 @@ mod tests {
     fn a_peer_that_is_alive_but_says_nothing_is_a_reason_to_refuse_and_a_dead_one_is_not() {
         let peer = Fake::new(World::primary());
         let fake = Fake::new(World::replica(0));
-        let denied = Err(Error::new(Kind::Denied, "error 1045").answered(1045));
-        let peers = [Peer {
-            db: &peer,
-            seen: &denied,
-        }];
-        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
-        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        for denied in [
+            Error::new(Kind::Denied, "error 1045").answered(1045),
+            Error::new(Kind::Denied, "its certificate has expired"),
+            Error::new(Kind::Config, "/etc/mysql/ca.pem: no such file"),
+        ] {
+            let peers = [Peer {
+                db: &peer,
+                seen: &Err(denied),
+            }];
+            let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+            assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        }
         let dead = Err(Error::new(Kind::Unreachable, "connection refused"));
         let peers = [Peer {
             db: &peer,

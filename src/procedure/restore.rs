@@ -153,7 +153,7 @@ fn nobody_took_over(run: &mut Run<'_>, how: &Restore<'_>, own: &Answered) -> Res
                 run.check(&step, || has_not_taken_over(&other, own))?;
                 others.push(other);
             }
-            Err(error) if error.server_code().is_none() && !must_answer => {
+            Err(error) if error.is_silence() && !must_answer => {
                 run.note(format!("going on without {}: {}", db.name(), error.chain()));
             }
             Err(error) => run.check(&step, || Err(unknown(error)))?,
@@ -193,9 +193,9 @@ fn is_not_there(run: &mut Run<'_>, Address { link, vip }: &Address<'_>) -> Resul
 
 /// Nobody can tell whether a server has taken over that does not say.
 fn unknown(error: Error) -> Error {
-    let advice = match error.server_code() {
-        Some(_) => "let the account of [mha] log in there, or stop that server",
-        None => "start it, read-only; --force goes on, and makes a second primary if it is one",
+    let advice = match error.is_silence() {
+        false => "let the account of [mha] log in there, or stop that server",
+        true => "start it, read-only; --force goes on, and makes a second primary if it is one",
     };
     error.advise(advice)
 }
@@ -239,7 +239,7 @@ fn nobody_answers_at(
             Err(Error::new(Kind::Refused, what)
                 .advise(format!("on its host: hookbox vip del {vip}")))
         }
-        Err(error) if error.server_code().is_some() => Err(error
+        Err(error) if !error.is_silence() => Err(error
             .during("one answers, but not what is asked")
             .advise(format!("on its host: hookbox vip del {vip}"))),
         Ok(_) | Err(_) => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::demote::{Demotion, end_sessions};
+use super::demote::{Demotion, close};
 use super::establish::Address;
 use crate::db::Database;
 use crate::error::Result;
@@ -34,16 +34,6 @@ pub fn withdraw(
         result = result.and(gone);
     }
     result
-}
-
-fn close(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result<()> {
-    let step = format!("close writes on {}", db.name());
-    let closing = run.commit(&step, || db.close_writes(how.grace, how.spare));
-    if closing.is_err() && db.state().is_ok_and(|state| state.is_closed()) {
-        run.happened(&step); // so that the next run ends the sessions
-    }
-    closing?;
-    end_sessions(run, db, how.spare)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::fake;
 use crate::lab::{Host, Server, wait_until};
 use crate::site::{PASSWORD, Site, database, finish, ms};
 
@@ -371,4 +372,29 @@ fn a_disk_that_is_full_missing_or_stuck_is_told_and_holds_nothing() {
     assert!(waiting.len() <= 1, "they pile up: {waiting:?}");
     held.signal("KILL");
     site.wait_until_quiet();
+}
+
+#[test]
+fn a_login_plugin_that_is_not_there_or_makes_no_sense_is_an_error_and_no_more() {
+    for plugin in ["dialog", "auth_gssapi_client", "", "\u{1b}[31m"] {
+        let site = fake::site(NO_FENCE, move |stream| {
+            fake::asks_for(plugin, &[b'x'; 20], stream)
+        });
+        let seen = site.check();
+        let what = "which is not supported";
+        assert!(seen.passes("auth").line.contains(what), "{seen:?}");
+    }
+    for plugin in [
+        "mysql_native_password",
+        "caching_sha2_password",
+        "client_ed25519",
+        "parsec",
+        "sha256_password",
+        "mysql_old_password",
+    ] {
+        let site = fake::site(NO_FENCE, move |stream| {
+            fake::asks_for(plugin, b"short", stream)
+        });
+        site.check().told(plugin).passes("auth");
+    }
 }

@@ -11,7 +11,10 @@ use crate::site::{Site, ms};
 pub type Manners = fn(UnixStream) -> std::io::Result<()>;
 
 /// A site whose server is a fake one. `check` are lines of `[check]`.
-pub fn site(check: &str, manners: Manners) -> Site {
+pub fn site(
+    check: &str,
+    manners: impl Fn(UnixStream) -> std::io::Result<()> + Copy + Send + 'static,
+) -> Site {
     let site = nobody_listens(check);
     let listener = UnixListener::bind(socket(&site)).unwrap();
     spawn(move || {
@@ -158,14 +161,43 @@ pub fn slow(mut stream: UnixStream) -> std::io::Result<()> {
     until_closed(&mut stream)
 }
 
+/// One that takes writes and started an hour ago; it does nothing that it is told.
+pub fn up_for_an_hour(mut stream: UnixStream) -> std::io::Result<()> {
+    log_in(&mut stream)?;
+    loop {
+        read_packet(&mut stream)?;
+        stream.write_all(&rows(&[
+            b"\x06Uptime\x043600",
+            b"\x09read_only\x03OFF",
+            b"\x09server_id\x011",
+        ]))?;
+    }
+}
+
+/// Protocol::AuthSwitchRequest.
+pub fn asks_for(plugin: &str, challenge: &[u8], mut stream: UnixStream) -> std::io::Result<()> {
+    stream.write_all(&greeting())?;
+    read_packet(&mut stream)?;
+    let request = [b"\xfe", plugin.as_bytes(), b"\0", challenge].concat();
+    stream.write_all(&packet(2, &request))?;
+    until_closed(&mut stream)
+}
+
 fn answer() -> Vec<u8> {
+    rows(&[b"\x010\x04fake"])
+}
+
+/// An answer of two columns.
+fn rows(rows: &[&[u8]]) -> Vec<u8> {
     let eof = [0xfe, 0, 0, 2, 0];
     let mut answer = packet(1, &[2]);
     answer.extend(packet(2, &column()));
     answer.extend(packet(3, &column()));
     answer.extend(packet(4, &eof));
-    answer.extend(packet(5, b"\x010\x04fake"));
-    answer.extend(packet(6, &eof));
+    for (row, seq) in rows.iter().zip(5..) {
+        answer.extend(packet(seq, row));
+    }
+    answer.extend(packet(5 + rows.len() as u8, &eof));
     answer
 }
 

@@ -1,14 +1,17 @@
 //! A failing check closes writes by itself.
 
 use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::fake;
-use crate::lab::wait_until;
+use crate::lab::{Host, Server, wait_until};
 use crate::site::{Site, database, finish, ms};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -146,4 +149,89 @@ fn a_fence_starts_after_as_many_failed_checks_in_a_row_as_were_asked_for() {
     wait_until("a fence waits", PATIENCE, || {
         site.told("fence", "begin") == 1
     });
+}
+
+/// Starts a server beside what its unit starts with it; gives for how long it was seen open.
+fn start_with_its_unit(site: &Site, server: &mut Server) -> Duration {
+    let unit = site.start(&mut site.program("fence", &["--boot"]));
+    sleep(ms(100));
+    server.start();
+    let answered = Instant::now();
+    wait_until("writes are closed", PATIENCE, || !server.is_writable());
+    let open = answered.elapsed();
+    let ended = finish(unit, answered);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    open
+}
+
+#[test]
+fn a_server_that_starts_is_closed_until_it_is_made_the_primary_and_again_at_the_next_start() {
+    need_lab!();
+    let host = Arc::new(Host::new("booted"));
+    let mut server = Server::new(&host, "127.0.0.1", 1, "");
+    let site = Site::on(&host, "");
+    for _ in 0..3 {
+        let open = start_with_its_unit(&site, &mut server);
+        println!(
+            "{:7.1} ms  seen open after its first answer",
+            open.as_secs_f64() * 1000.0
+        );
+        let journal = site.journal();
+        let advised = |record: &Value| record.to_string().contains("read_only = 1 below [mysqld]");
+        assert!(journal.iter().any(advised), "{journal:#?}");
+        assert!(open < Duration::from_secs(1), "{open:?}");
+        let promoted = site.run("notify_master", &[]);
+        assert_eq!(promoted.status, Some(0), "{promoted:?}");
+        assert!(server.is_writable());
+        server.kill();
+    }
+}
+
+#[test]
+fn a_server_that_comes_up_closed_is_left_as_it_is() {
+    need_lab!();
+    let host = Arc::new(Host::new("closed"));
+    let mut server = Server::new(&host, "127.0.0.1", 1, "read-only = 1");
+    let site = Site::on(&host, "");
+    start_with_its_unit(&site, &mut server);
+    let journal = site.journal();
+    let said = |text: &str| journal.iter().any(|r| r.to_string().contains(text));
+    assert!(said("takes no writes already"), "{journal:#?}");
+    assert!(!said("my.cnf"), "{journal:#?}");
+}
+
+#[test]
+fn enabling_the_unit_beside_a_server_that_works_does_not_close_it() {
+    let site = fake::site("", fake::up_for_an_hour);
+    let seen = site.run("fence", &["--boot"]);
+    assert_eq!(seen.status, Some(0), "{seen:?}");
+    let journal = site.journal();
+    let left = |record: &Value| record.to_string().contains("did not start just now");
+    assert!(journal.iter().any(left), "{journal:#?}");
+}
+
+#[test]
+fn the_unit_starts_what_the_program_understands_and_systemd_understands_it() {
+    let service = include_str!("../../examples/hookbox-fence-boot.service");
+    let program = env!("CARGO_BIN_EXE_hookbox");
+    assert!(service.contains("\nExecStart=/usr/sbin/hookbox fence --boot --because "));
+    let help = Command::new(program)
+        .args(["fence", "--boot", "--because", "x", "--help"])
+        .output();
+    assert!(help.unwrap().status.success());
+    let site = Site::new("");
+    let service = service.replace("/usr/sbin/hookbox", program);
+    std::fs::write(site.dir.join("hookbox-fence-boot.service"), service).unwrap();
+    let verify = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "hookbox-fence-boot.service"])
+        .current_dir(&site.dir)
+        .output();
+    match verify {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let is_good = output.status.success() && !said.contains("hookbox-fence-boot");
+            assert!(is_good, "{said}");
+        }
+        Err(error) => println!("systemd-analyze: {error}"),
+    }
 }

@@ -11,6 +11,7 @@
 mod lab;
 
 mod alone;
+mod keepalived;
 mod replaced;
 mod rules;
 mod site;

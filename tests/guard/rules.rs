@@ -150,6 +150,8 @@ fn the_units_start_what_the_program_understands_and_systemd_understands_them() {
     };
     let limit = hookbox::config::Guard::default().limit;
     assert!(seconds(&service, "TimeoutStartSec=") > limit + Duration::from_secs(1));
+    // It is started more often than systemd allows by itself.
+    assert!(service.contains("\nStartLimitIntervalSec=0\n"));
     let timer = unit("hookbox-guard.timer");
     assert_eq!(seconds(&timer, "OnUnitActiveSec="), Duration::from_secs(1));
 
@@ -181,4 +183,29 @@ fn the_units_start_what_the_program_understands_and_systemd_understands_them() {
         }
         Err(error) => println!("systemd-analyze: {error}"),
     }
+}
+
+#[test]
+fn the_capabilities_of_the_unit_are_enough() {
+    site!(site);
+    let [db1, db2, _] = &site.db;
+    site.fail_over(1, 2);
+    db2.insert(1);
+    let service = unit("hookbox-guard.service");
+    let mut lines = service.lines();
+    let set = lines.find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let set = set
+        .unwrap()
+        .to_lowercase()
+        .replace("cap_", "+")
+        .replace(' ', ",");
+    db1.host.sh(&format!(
+        "setpriv --no-new-privs --bounding-set=-all,{set} hookbox guard"
+    ));
+    assert!(db1.has_given_up(), "{}", db1.told());
+    assert!(
+        db1.told().contains("another host answers"),
+        "{}",
+        db1.told()
+    );
 }

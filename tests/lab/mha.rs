@@ -76,12 +76,7 @@ impl Mha {
         // It would try every way from one host to another: four seconds.
         let words = ["--ignore_last_failover", "--skip_check_ssh"];
         let mut manager = self.start("masterha_manager", &words);
-        wait_until("MHA watches", Duration::from_secs(60), || {
-            if !manager.is_running() {
-                panic!("masterha_manager ended:\n{}", manager.said());
-            }
-            self.log().contains("waiting until MySQL doesn't respond")
-        });
+        manager.wait_for("waiting until MySQL doesn't respond");
         manager
     }
 
@@ -204,10 +199,24 @@ impl Running {
         self.manager.read(&output) + &self.manager.read(LOG)
     }
 
+    /// Waits until it has said `words`.
+    pub fn wait_for(&mut self, words: &str) {
+        let started = Instant::now();
+        while !self.said().contains(words) {
+            let has_time = started.elapsed() < Duration::from_secs(60);
+            assert!(
+                has_time && self.is_running(),
+                "no {words:?} in\n{}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Ends it and all that it has started.
     pub fn kill(&mut self) {
         // It is the first of its process group.
-        let kill = format!("kill -KILL -- -$(cat /run/{}.pid) || true", self.name);
+        let kill = format!("kill -s KILL -- -$(cat /run/{}.pid) || true", self.name);
         self.manager.sh(&kill);
     }
 
@@ -223,8 +232,10 @@ impl Running {
                 .filter(|line| line.contains("\"mark\":\"started\""));
             if let Some(line) = begun.nth(number) {
                 let pid = std::fs::read_to_string(&children).unwrap_or_default();
-                let pid = pid.trim().parse().ok()?;
-                kill(Pid::from_raw(pid), signal).ok()?;
+                if let Ok(pid) = pid.trim().parse() {
+                    // It may have ended meanwhile.
+                    let _ = kill(Pid::from_raw(pid), signal);
+                }
                 let record: Record = serde_json::from_str(line).unwrap();
                 return record.step;
             }

@@ -49,8 +49,13 @@ impl Switch {
 
     /// Undoes [`Switch::unplug`] and [`Switch::block`].
     pub fn heal(&self, host: &Host) {
+        // A port takes no state until its carrier has come, a moment after the link is up.
         self.host.sh_in_network(&format!(
-            "ip link set {0} up; bridge link set dev {0} state forwarding",
+            "ip link set {0} up
+             left=100
+             until bridge link set dev {0} state forwarding 2> /dev/null; do
+                 left=$((left - 1)); [ $left -gt 0 ]; sleep 0.02
+             done",
             host.name
         ));
     }

@@ -14,6 +14,10 @@ use super::{Host, Server, VIP};
 /// How long a client waits for anything before it connects anew.
 const PATIENCE: Duration = Duration::from_millis(300);
 
+/// How long a client that measures outages waits for a connection. What it sends while nobody has
+/// the address is lost, and is sent again only after 1 s: a longer wait would measure itself.
+const KNOCK: Duration = Duration::from_millis(50);
+
 /// A write that a server said it has committed.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
@@ -36,17 +40,22 @@ enum Load {
 
 /// How an application logs in; it waits for no answer longer than `limit`.
 pub fn application(address: &str, limit: Duration) -> Opts {
-    login(address, "app", "apppass", limit)
+    login(address, ("app", "apppass"), limit, limit)
 }
 
-fn login(address: &str, user: &str, password: &str, limit: Duration) -> Opts {
+fn login(
+    address: &str,
+    (user, password): (&str, &str),
+    connect: Duration,
+    limit: Duration,
+) -> Opts {
     OptsBuilder::new()
         .ip_or_hostname(Some(address))
         .prefer_socket(false)
         .user(Some(user))
         .pass(Some(password))
         .db_name(Some("lab"))
-        .tcp_connect_timeout(Some(limit))
+        .tcp_connect_timeout(Some(connect))
         .read_timeout(Some(limit))
         .write_timeout(Some(limit))
         .into()
@@ -65,13 +74,9 @@ impl Writer {
         Writer::with(client, application(address, PATIENCE), Load::Rows)
     }
 
-    /// Transactions through the VIP that stay open for so long each, as `user`.
-    pub fn transactions(
-        client: &Arc<Host>,
-        (user, password): (&str, &str),
-        open: Duration,
-    ) -> Writer {
-        let opts = login(VIP, user, password, PATIENCE);
+    /// Transactions through the VIP that stay open for so long each, by an account with its password.
+    pub fn transactions(client: &Arc<Host>, account: (&str, &str), open: Duration) -> Writer {
+        let opts = login(VIP, account, KNOCK, PATIENCE);
         Writer::with(client, opts, Load::Transactions(open))
     }
 

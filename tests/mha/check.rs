@@ -1,6 +1,9 @@
 //! masterha_check_repl, which asks `status`.
 
+use std::process::Command;
+
 use crate::lab::VIP;
+use crate::scratch::Scratch;
 use crate::trial;
 use crate::trial::assert_ended;
 
@@ -29,5 +32,21 @@ fn a_missing_vip_is_warned_about_or_fails_as_configured() {
         &ended,
         1,
         &[VIP, failed, "MySQL Replication Health is NOT OK!"],
+    );
+}
+
+#[test]
+fn mending_refuses_modules_that_are_not_those_of_mha_0_58() {
+    let scratch = Scratch::new();
+    for module in ["NodeUtil.pm", "SlaveUtil.pm"] {
+        std::fs::write(scratch.path().join(module), "use strict;\n").unwrap();
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mend-mha");
+    let output = Command::new(script).arg(scratch.path()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("NodeUtil.pm is not that of MHA 0.58"),
+        "{stderr}"
     );
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use mysql::prelude::Queryable;
+
 use crate::lab::{Ended, Mha, VIP, wait_until};
 use crate::trial;
 use crate::trial::Trial;
@@ -109,7 +111,7 @@ fn an_unresolvable_host_is_named() {
     let name = "Could not resolve hostname nowhere.invalid";
     let name_or = "look up nowhere.invalid";
     assert_says(&failover(&trial, "status", &orig), 1, soon, name);
-    assert_says(&online(&trial, "stop", &orig), 1, soon, name_or);
+    assert_says(&online(&trial, "stop", &orig), 1, soon, name);
     assert_says(&online(&trial, "stop", &new), 1, soon, name_or);
     assert!(trial.is_alone(1), "{}", trial.story());
     assert_says(&failover(&trial, "start", &new), 10, soon, name_or);
@@ -147,12 +149,34 @@ fn a_missing_interface_is_named_and_leaves_the_primary_as_it_was() {
     let soon = Duration::from_secs(1);
     let missing = "no interface eth9";
     assert_says(&failover(&trial, "status", &[]), 1, soon, missing);
-    let elsewhere = "is on this host as 10.77.0.100/24 dev eth0";
-    assert_says(&online(&trial, "stop", &[]), 1, soon, elsewhere);
+    let mut session = trial.db(1).connect().unwrap();
+    assert_says(&online(&trial, "stop", &[]), 1, soon, missing);
     assert!(trial.is_alone(1), "{}", trial.story());
+    session.query_drop("SELECT 1").unwrap();
+    let elsewhere = "is on this host as 10.77.0.100/24 dev eth0";
     assert_says(&failover(&trial, "stopssh", &[]), 1, soon, elsewhere);
     assert!(trial.is_alone(1), "{}", trial.story());
     assert_says(&failover(&trial, "start", &[]), 10, soon, missing);
+}
+
+#[test]
+fn the_old_primary_is_no_peer_that_has_taken_over_whatever_it_is_called() {
+    trial!(trial);
+    let manager = &trial.cluster().manager;
+    let path = "/etc/hookbox/hookbox.toml";
+    let named = manager
+        .read(path)
+        .replace("host = \"10.77.0.11\"", "host = \"db1\"");
+    manager.write(path, named, 0o644);
+    manager.sh("echo 10.77.0.11 db1 >> /etc/hosts");
+    let no_ssh = "nft 'add table inet lab
+        add chain inet lab in { type filter hook input priority 0; }
+        add rule inet lab in tcp dport 22 drop'";
+    trial.db(1).host.sh(no_ssh);
+    let answers = "answers, and its host cannot be reached by ssh";
+    let last_try = Duration::from_secs(1);
+    assert_says(&failover(&trial, "stop", &[]), 1, last_try, answers);
+    assert!(trial.is_alone(1), "{}", trial.story());
 }
 
 #[test]

@@ -9,6 +9,8 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+#[path = "../scratch/mod.rs"]
+mod scratch;
 
 mod trial;
 
@@ -16,4 +18,6 @@ mod check;
 mod cut_short;
 mod failover;
 mod faults;
+mod manual;
 mod online;
+mod variants;

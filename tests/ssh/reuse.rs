@@ -138,7 +138,9 @@ fn an_old_connection_that_does_not_answer_is_not_waited_for() {
     signal(masters(&site)[0], Signal::SIGKILL);
     let before = logins(&site);
     let stale = log_in(&site, &how);
-    assert_eq!(logins(&site), before + 1, "one login is enough");
+    // ssh goes past the socket by itself; where that takes longer than an old connection may, it is
+    // begun once more.
+    assert!((before + 1..=before + 2).contains(&logins(&site)));
 
     // Stopped: it is connected to and never answers.
     let frozen = masters(&site)[0];
