@@ -75,11 +75,11 @@ enum Naming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threads {
     /// By its command in the process list, which does not say whose channel it is.
-    ByCommand,
+    Command,
     /// By its state in the process list, as the only channel's.
-    ByState,
+    State,
     /// By what the channel's status tables say.
-    ByChannel,
+    Channel,
 }
 
 /// What a receiver of MySQL 5.6 says that it does (manual, "Replication Slave I/O Thread States"); an
@@ -118,7 +118,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Channel_Name",
         naming: Naming::None,
-        threads: Threads::ByState,
+        threads: Threads::State,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -129,7 +129,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
-        threads: Threads::ByChannel,
+        threads: Threads::Channel,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -140,7 +140,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Replica",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
-        threads: Threads::ByChannel,
+        threads: Threads::Channel,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -151,7 +151,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Replica",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
-        threads: Threads::ByChannel,
+        threads: Threads::Channel,
     },
     Dialect {
         flavor: Flavor::MariaDb,
@@ -162,7 +162,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Connection_name",
         naming: Naming::Connection,
-        threads: Threads::ByCommand,
+        threads: Threads::Command,
     },
 ];
 
@@ -209,7 +209,7 @@ impl Dialect {
 
     /// Whether [`Dialect::threads`] tells the channels apart.
     pub fn tells_channels_apart(&self) -> bool {
-        self.threads != Threads::ByCommand
+        self.threads != Threads::Command
     }
 
     /// The sessions, as `ID`, that are one thread of one channel, or its workers.
@@ -225,25 +225,25 @@ impl Dialect {
         let system = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'system user' AND";
         let sessions = "SELECT PROCESSLIST_ID AS ID FROM performance_schema.threads WHERE";
         match (self.threads, thread) {
-            (Threads::ByCommand, thread) => {
+            (Threads::Command, thread) => {
                 let commands = match thread {
                     Thread::Receiver => "'Slave_IO'",
                     Thread::Applier => "'Slave_SQL', 'Slave_worker'",
                 };
                 format!("{system} COMMAND IN ({commands})")
             }
-            (Threads::ByState, thread) => {
+            (Threads::State, thread) => {
                 let is_it = match thread {
                     Thread::Receiver => "REGEXP",
                     Thread::Applier => "NOT REGEXP",
                 };
                 format!("{system} COALESCE(STATE, '') {is_it} '{RECEIVER_STATES}'")
             }
-            (Threads::ByChannel, Thread::Receiver) => {
+            (Threads::Channel, Thread::Receiver) => {
                 let receiver = of_channel("replication_connection_status");
                 format!("{sessions} THREAD_ID IN ({receiver})")
             }
-            (Threads::ByChannel, Thread::Applier) => {
+            (Threads::Channel, Thread::Applier) => {
                 // An applier without workers is here itself, a coordinator ends with its workers.
                 let workers = of_channel("replication_applier_status_by_worker");
                 format!("{sessions} THREAD_ID IN ({workers})")

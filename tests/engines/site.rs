@@ -46,7 +46,9 @@ pub fn run(engine: Engine, by: Replication, name: &str, case: fn(&mut Site) -> S
         return;
     }
     if let Some(missing) = engine.missing() {
-        writeln!(std::io::stderr(), "SKIPPED: {missing}").unwrap();
+        // Past the harness, which hides what a passed test prints.
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "SKIPPED: {missing}").unwrap();
         return findings::note(engine, by, name, "skipped");
     }
     let mut guard = SITE.lock().unwrap_or_else(PoisonError::into_inner);
