@@ -212,7 +212,9 @@ impl Watcher {
         let (mut root, stopped) = (server.root(), stop.clone());
         let thread = spawn(move || {
             let mut seen = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
+            let mut last_look = false;
+            while !last_look {
+                last_look = stopped.load(Ordering::Relaxed);
                 // In this order: what is applied at the moment of opening is there afterwards.
                 let closed: Option<bool> = root.query_first("SELECT @@global.read_only").unwrap();
                 let last: Option<Option<u32>> =
