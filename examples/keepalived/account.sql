@@ -10,8 +10,11 @@ CREATE USER 'hookbox'@'localhost' IDENTIFIED BY 'change-me';
 --   SLAVE MONITOR: asks how replication stands
 --   BINLOG MONITOR: asks for the end of the binary log
 --   REPLICATION SLAVE ADMIN: starts and stops replication, and sets it up (rejoin); reads the relay log, for a transaction of which only the beginning came
+--   REPLICATION MASTER ADMIN: switches semi-sync's source side
 --   RELOAD: forgets the source (RESET SLAVE ALL)
-GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR, REPLICATION SLAVE ADMIN, RELOAD
+-- Where events are used, to switch the scheduler and let them go on as whoever
+-- defined them: EVENT, SET USER, SUPER
+GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR, REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, RELOAD
     ON *.* TO 'hookbox'@'localhost';
 
 -- hookbox on the other hosts: asks this server, and closes it if need be.

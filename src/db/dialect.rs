@@ -71,6 +71,22 @@ enum Naming {
     ForChannel,
 }
 
+/// How one of a replica's threads is found among the sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Threads {
+    /// By its command in the process list, which does not say whose channel it is.
+    Command,
+    /// By its state in the process list, as the only channel's.
+    State,
+    /// By what the channel's status tables say.
+    Channel,
+}
+
+/// What a receiver of MySQL 5.6 says that it does (manual, "Replication Slave I/O Thread States"); an
+/// applier that delays says `MASTER_DELAY`.
+const RECEIVER_STATES: &str =
+    "binlog dump|reconnect|relay log space|(to|for|on) master|master (event|version)";
+
 /// The words of one flavour, from one version on.
 #[derive(Debug)]
 pub struct Dialect {
@@ -87,6 +103,7 @@ pub struct Dialect {
     /// The column that names the channel.
     pub channel_column: &'static str,
     naming: Naming,
+    threads: Threads,
 }
 
 /// MySQL took the words source and replica in 8.0.22, gave `SHOW BINARY LOG STATUS` in 8.2 and
@@ -101,6 +118,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Channel_Name",
         naming: Naming::None,
+        threads: Threads::State,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -111,6 +129,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
+        threads: Threads::Channel,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -121,6 +140,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Replica",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
+        threads: Threads::Channel,
     },
     Dialect {
         flavor: Flavor::MySql,
@@ -131,6 +151,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Replica",
         channel_column: "Channel_Name",
         naming: Naming::ForChannel,
+        threads: Threads::Channel,
     },
     Dialect {
         flavor: Flavor::MariaDb,
@@ -141,6 +162,7 @@ const DIALECTS: &[Dialect] = &[
         replica: "Slave",
         channel_column: "Connection_name",
         naming: Naming::Connection,
+        threads: Threads::Command,
     },
 ];
 
@@ -183,6 +205,50 @@ impl Dialect {
         let file = quote(file);
         let (before, after) = self.channel_clause(channel);
         format!("SHOW RELAYLOG{before} EVENTS IN {file} FROM {position} LIMIT {limit}{after}")
+    }
+
+    /// Whether [`Dialect::threads`] tells the channels apart.
+    pub fn tells_channels_apart(&self) -> bool {
+        self.threads != Threads::Command
+    }
+
+    /// The sessions, as `ID`, that are one thread of one channel, or its workers.
+    ///
+    /// MySQL has no rows for it where `performance_schema` is off.
+    pub fn threads(&self, thread: Thread, channel: &str) -> String {
+        let channel = quote(channel);
+        let of_channel = |table| {
+            format!(
+                "SELECT THREAD_ID FROM performance_schema.{table} WHERE CHANNEL_NAME = {channel}"
+            )
+        };
+        let system = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'system user' AND";
+        let sessions = "SELECT PROCESSLIST_ID AS ID FROM performance_schema.threads WHERE";
+        match (self.threads, thread) {
+            (Threads::Command, thread) => {
+                let commands = match thread {
+                    Thread::Receiver => "'Slave_IO'",
+                    Thread::Applier => "'Slave_SQL', 'Slave_worker'",
+                };
+                format!("{system} COMMAND IN ({commands})")
+            }
+            (Threads::State, thread) => {
+                let is_it = match thread {
+                    Thread::Receiver => "REGEXP",
+                    Thread::Applier => "NOT REGEXP",
+                };
+                format!("{system} COALESCE(STATE, '') {is_it} '{RECEIVER_STATES}'")
+            }
+            (Threads::Channel, Thread::Receiver) => {
+                let receiver = of_channel("replication_connection_status");
+                format!("{sessions} THREAD_ID IN ({receiver})")
+            }
+            (Threads::Channel, Thread::Applier) => {
+                // An applier without workers is here itself, a coordinator ends with its workers.
+                let workers = of_channel("replication_applier_status_by_worker");
+                format!("{sessions} THREAD_ID IN ({workers})")
+            }
+        }
     }
 
     fn on_channel(&self, verb: &str, what: &str, channel: &str) -> String {
@@ -247,6 +313,13 @@ mod tests {
         let binlog = |version| Version::parse(version).dialect().binlog_status;
         assert_eq!(binlog("8.0.36"), "SHOW MASTER STATUS");
         assert_eq!(binlog("9.7.4-2"), "SHOW BINARY LOG STATUS");
+        let threads = |version, thread| Version::parse(version).dialect().threads(thread, "it's");
+        assert!(
+            threads("8.0.22", Thread::Receiver)
+                .contains("replication_connection_status WHERE CHANNEL_NAME = 'it''s'")
+        );
+        assert!(threads("5.6.24", Thread::Applier).contains("NOT REGEXP 'binlog dump|"));
+        assert!(threads("10.11.6-MariaDB", Thread::Applier).contains("'Slave_worker'"));
         let forget = |version| Version::parse(version).dialect().forget("");
         assert_eq!(forget("9.7.4-2"), "RESET REPLICA ALL FOR CHANNEL ''");
         assert_eq!(forget("10.11.6-MariaDB"), "RESET SLAVE '' ALL");

@@ -132,6 +132,16 @@ pub fn privileges(version: Version, role: Role) -> Vec<(&'static str, String)> {
     privileges
 }
 
+/// What it takes to switch the event scheduler, and to enable an event that somebody else defined.
+fn events(version: Version) -> &'static str {
+    match (version.flavor, version.number) {
+        (Flavor::MariaDb, number) if number >= (10, 5, 2) => "EVENT, SET USER, SUPER",
+        (Flavor::MySql, number) if number >= (8, 2, 0) => "EVENT, SET_ANY_DEFINER",
+        (Flavor::MySql, number) if number >= (8, 0, 0) => "EVENT, SET_USER_ID",
+        _ => "EVENT",
+    }
+}
+
 /// The statements that make an account, one a host that it comes from; `table` is one more that it
 /// writes to, as `schema.table`.
 pub fn statements(
@@ -154,6 +164,12 @@ pub fn statements(
         text += &format!("--   {word}: {what}\n");
     }
     let words: Vec<&str> = privileges.iter().map(|(word, _)| *word).collect();
+    if role == Role::Own {
+        let words = events(version);
+        text += &format!(
+            "-- Where events are used, to switch the scheduler and let them go on as whoever\n-- defined them: {words}\n"
+        );
+    }
     for name in &names {
         text += &format!("GRANT {}\n    ON *.* TO {name};\n", words.join(", "));
         if let Some((schema, table)) = table.and_then(|table| table.split_once('.')) {

@@ -36,7 +36,7 @@ impl Reader {
             // next event says.
             "Gtid" | "Anonymous_Gtid" | "Gtid_tagged" => self.inside = false,
             "Query" if is_word(info, "BEGIN") => self.inside = true,
-            "Query" if is_word(info, "COMMIT") || is_word(info, "ROLLBACK") => self.whole = true,
+            "Query" if is_word(info, "COMMIT") || is_word(info, "ROLLBACK") => self.end(),
             "Query" | "Query_compressed" if self.inside => {}
             "Intvar" | "RAND" | "User var" | "Table_map" | "Annotate_rows" | "Rows_query"
             | "Begin_load_query" | "Append_block" | "Execute_load_query" => {}
@@ -45,8 +45,18 @@ impl Reader {
                 || kind.starts_with("Delete_rows") => {}
             // Xid ends a transaction; a Query outside of one stands alone; and what is not known
             // here counts as something that can be applied, so that it is waited for.
-            _ => self.whole = true,
+            _ => self.end(),
         }
+    }
+
+    fn end(&mut self) {
+        self.whole = true;
+        self.inside = false;
+    }
+
+    /// Whether the last transaction has begun and not ended, whatever stands before it.
+    pub fn is_inside(&self) -> bool {
+        self.inside
     }
 
     /// What has been read so far amounts to.
@@ -106,6 +116,19 @@ mod tests {
             ("Write_rows_v1", "table_id: 30"),
         ];
         assert_eq!(rest(&events), Rest::Whole);
+    }
+
+    #[test]
+    fn the_last_transaction_has_an_end_or_has_not() {
+        let whole = [("Query", "BEGIN"), ("Write_rows", ""), ("Xid", "COMMIT")];
+        let mut reader = Reader::default();
+        for (kind, info) in whole.iter().chain(&whole) {
+            reader.event(kind, info);
+        }
+        assert!(!reader.is_inside());
+        reader.event("Query", "BEGIN");
+        reader.event("Rotate", "relay.000003;pos=4");
+        assert!(reader.is_inside());
     }
 
     #[test]

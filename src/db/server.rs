@@ -412,7 +412,7 @@ impl Database for Server {
         match run {
             // Also when it runs: it may be about to stop, if that was asked and not answered yet.
             true => drop(self.ask(&dialect.start(thread, channel))?),
-            false if runs => self.stop(thread, &dialect.stop(thread, channel))?,
+            false if runs => self.stop(thread, &before)?,
             false => {}
         }
         Ok(match runs == run {
@@ -639,4 +639,64 @@ fn position(row: AnswerRow<'_>, file: &str, offset: &str) -> Position {
 
 fn number(row: AnswerRow<'_>, name: &str) -> u64 {
     row.get(name).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One channel, as MySQL 8.0.22 to 9.7 name its columns.
+    const NEW: [(&str, &str); 17] = [
+        ("Source_Host", "10.0.0.11"),
+        ("Source_Port", "3306"),
+        ("Source_Log_File", "binlog.000002"),
+        ("Read_Source_Log_Pos", "900"),
+        ("Relay_Log_File", "relay.000003"),
+        ("Relay_Log_Pos", "400"),
+        ("Relay_Source_Log_File", "binlog.000001"),
+        ("Replica_IO_Running", "Connecting"),
+        ("Replica_SQL_Running", "Yes"),
+        ("Exec_Source_Log_Pos", "800"),
+        ("Seconds_Behind_Source", "7"),
+        ("Last_IO_Error", "error connecting"),
+        ("Last_SQL_Error", ""),
+        ("Source_Server_Id", "11"),
+        ("Retrieved_Gtid_Set", "aaa:1-7,\nbbb:1"),
+        ("Executed_Gtid_Set", "aaa:1-6"),
+        ("Channel_Name", "west"),
+    ];
+
+    fn channel(version: &str, columns: &[(String, &str)]) -> Channel {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+        let values: Vec<&str> = columns.iter().map(|(_, value)| *value).collect();
+        let answer = Answer::of(&names, &values);
+        read_channel(Version::parse(version).dialect(), answer.first().unwrap())
+    }
+
+    #[test]
+    fn a_channel_is_read_by_the_words_of_every_series() {
+        let new = NEW.map(|(name, value)| (name.to_owned(), value));
+        let old = NEW.map(|(name, value)| {
+            let name = name.replace("Source", "Master").replace("Replica", "Slave");
+            (name, value)
+        });
+        let expected = channel("9.7.4", &new);
+        assert_eq!(expected.name, "west");
+        assert_eq!(
+            (expected.source.as_str(), expected.source_id),
+            ("10.0.0.11:3306", 11)
+        );
+        assert_eq!(expected.receiver, Receiver::Connecting);
+        assert_eq!(expected.received.to_string(), "binlog.000002:900");
+        assert_eq!(expected.applied.to_string(), "binlog.000001:800");
+        assert_eq!(expected.relay.to_string(), "relay.000003:400");
+        assert_eq!((expected.lag, expected.applying), (Some(7), true));
+        assert_eq!(expected.retrieved_gtids, "aaa:1-7,bbb:1");
+        for version in ["8.0.22", "8.0.36-28", "8.4.0"] {
+            assert_eq!(channel(version, &new), expected, "{version}");
+        }
+        for version in ["5.6.24", "5.7.29-log", "8.0.21"] {
+            assert_eq!(channel(version, &old), expected, "{version}");
+        }
+    }
 }

@@ -54,6 +54,17 @@ impl Answer {
         })
     }
 
+    /// An answer that no server gave.
+    #[cfg(test)]
+    pub fn of(columns: &[&str], row: &[&str]) -> Answer {
+        let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let row: Vec<String> = text(row);
+        Answer {
+            columns: text(columns),
+            rows: vec![row.into_iter().map(Some).collect()],
+        }
+    }
+
     /// The first row.
     pub fn first(&self) -> Option<AnswerRow<'_>> {
         self.rows().next()

@@ -7,8 +7,14 @@ use crate::error::{Error, Kind, Result};
 use crate::run::Run;
 use crate::successor::Successor;
 
-/// A stopped applier with an error will not apply the rest by being waited for.
+/// A stopped applier with an error will not apply the rest by being waited for; and a channel of
+/// group replication obeys nobody but the group.
 pub fn applies(channel: &Channel, on_lag: OnLag) -> Result<()> {
+    if channel.name.starts_with("group_replication_") {
+        let what = "this server is a member of a replication group, which has its own primary";
+        return Err(Error::new(Kind::Refused, what)
+            .advise("SELECT group_replication_set_as_primary(@@server_uuid)"));
+    }
     match &channel.applier_error {
         Some(_) if !channel.applying && on_lag == OnLag::Abort => Err(stopped(channel)),
         _ => Ok(()),

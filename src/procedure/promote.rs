@@ -246,6 +246,21 @@ mod tests {
     }
 
     #[test]
+    fn a_member_of_a_replication_group_is_refused_even_when_forced() {
+        let mut world = World::replica(0);
+        if let Some(channel) = &mut world.channel {
+            channel.name = "group_replication_recovery".to_owned();
+        }
+        let fake = Fake::new(world.clone());
+        let forced = Promotion {
+            on_lag: OnLag::Force,
+            ..HOW
+        };
+        assert!(matches!(promoted(&fake, forced), Outcome::Refused(_)));
+        assert_eq!(*fake.world.borrow(), world);
+    }
+
+    #[test]
     fn a_replaced_primary_is_promoted_again_only_as_a_replica_of_its_successor() {
         let successor = Successor::now("10.0.0.11:3306", 1);
         let replaced = |fake: &Fake, how| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use super::number;
-use crate::db::dialect::{Thread, quote};
+use crate::db::dialect::{Flavor, Thread, quote};
 use crate::db::relay::{Reader, Rest};
 use crate::db::{Channel, Database, Receiver};
 use crate::error::{Error, Kind, Result};
@@ -31,6 +31,9 @@ const STOP_PATIENCE: Duration = Duration::from_millis(100);
 /// How long it may take altogether.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
+/// Between two looks whether a thread has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 impl Server {
     /// What `channel` has received and not applied.
     pub(super) fn unapplied_of(&self, channel: Channel) -> Result<Option<String>> {
@@ -42,14 +45,12 @@ impl Server {
                     .is_ok_and(|rest| rest == Rest::Whole);
             return Ok(left.then(|| format!("at {} of the relay log", channel.relay)));
         }
-        if !channel.retrieved_gtids.is_empty() {
-            let retrieved = quote(&channel.retrieved_gtids);
-            let sql = format!("SELECT GTID_SUBTRACT({retrieved}, @@GLOBAL.gtid_executed)");
-            let answer = self.ask(&sql)?;
-            let missing = answer.first().and_then(|row| row.at(0)).unwrap_or_default();
-            return Ok((!missing.is_empty()).then(|| format!("without {missing}")));
-        }
-        let behind = format!("at {} of {}", channel.applied, channel.received);
+        let behind = match self.without_gtids(&channel)? {
+            Some(missing) if missing.is_empty() => return Ok(None),
+            // MySQL 5.6 counts as received what it has received the beginning of.
+            Some(missing) => format!("without {missing}"),
+            None => format!("at {} of {}", channel.applied, channel.received),
+        };
         let idle = channel.receiver != Receiver::Connected
             && (!channel.applying || self.stands_still(&channel));
         if idle && self.whole_from.borrow().as_ref() != Some(&channel.relay) {
@@ -59,6 +60,21 @@ impl Server {
             self.whole_from.replace(Some(channel.relay));
         }
         Ok(Some(behind))
+    }
+
+    /// The transactions that were received and are not applied; `None` where GTIDs do not tell.
+    fn without_gtids(&self, channel: &Channel) -> Result<Option<String>> {
+        if channel.retrieved_gtids.is_empty() {
+            return Ok(None);
+        }
+        let retrieved = quote(&channel.retrieved_gtids);
+        let answer = self.ask(&format!(
+            "SELECT GTID_SUBTRACT({retrieved}, @@GLOBAL.gtid_executed), @@GLOBAL.gtid_mode"
+        ))?;
+        let row = answer.first();
+        let word = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
+        // In the modes between OFF and ON there are transactions without a GTID as well.
+        Ok((word(1) == "ON").then(|| word(0).to_owned()))
     }
 
     /// Whether the applier of `channel` has been at the same place for a while.
@@ -75,6 +91,12 @@ impl Server {
 
     /// What the relay log holds from where the applier stands.
     fn relay_rest(&self, channel: &Channel) -> Result<Rest> {
+        let reader = self.read_relay(channel, |reader| reader.rest() == Rest::Whole)?;
+        Ok(reader.rest())
+    }
+
+    /// Reads the relay log from where the applier stands until it is `enough`, or to its end.
+    fn read_relay(&self, channel: &Channel, enough: impl Fn(&Reader) -> bool) -> Result<Reader> {
         let dialect = self.dialect()?;
         let mut reader = Reader::default();
         let mut file = channel.relay.file.clone();
@@ -100,7 +122,7 @@ impl Server {
                 from = number(row, "Pos");
                 events += 1;
             }
-            if reader.rest() == Rest::Whole {
+            if enough(&reader) {
                 break;
             }
             if events < RELAY_PAGE {
@@ -108,40 +130,76 @@ impl Server {
                 (file, from, is_next_file) = (next, START, true);
             }
         }
-        Ok(reader.rest())
+        Ok(reader)
     }
 
-    /// Stops a thread by `sql`. The server waits for the thread, which may wait for a lock or for a
+    /// Stops a thread of a channel. The server waits for the thread, which may wait for a lock or for a
     /// source that is gone; then the thread itself is ended. MariaDB does not end an applier in the
     /// middle of a statement that cannot be rolled back for 60 s (`sql_slave_killed` in slave.cc).
-    pub(super) fn stop(&self, thread: Thread, sql: &str) -> Result<()> {
+    pub(super) fn stop(&self, thread: Thread, channel: &Channel) -> Result<()> {
+        let sql = &self.dialect()?.stop(thread, &channel.name);
+        // Before it is asked to stop: then MySQL no longer says which threads those are.
+        let threads = self.threads(thread, &channel.name)?;
+        let limit = self.deadline.at_most(STOP_LIMIT);
+        let mut refused = None;
+        if thread == Thread::Applier && self.would_wait_for_the_rest(channel)? {
+            refused = self.end(&threads)?;
+            let runs = || Ok(self.channel(&channel.name)?.is_some_and(|c| c.applying));
+            while refused.is_none() && runs()? && !limit.passed() {
+                self.deadline.pause(LOOK_AGAIN)?;
+            }
+        }
         let mut stopping = self.open()?;
         stopping.send(sql)?;
-        let limit = self.deadline.at_most(STOP_LIMIT);
         while !stopping.answers_within(STOP_PATIENCE)? {
             if limit.passed() {
-                return Err(Error::new(Kind::Timeout, "it has not stopped yet").during(sql));
+                let error = Error::new(Kind::Timeout, "it has not stopped yet").during(sql);
+                return Err(refused.into_iter().fold(error, Error::because));
             }
             // More than once: a worker that is killed tries its transaction again.
-            self.end_threads(thread)?;
+            refused = self.end(&threads)?;
         }
         stopping.answer().map_err(|e| e.during(sql))?;
         stopping.quit();
         Ok(())
     }
 
-    /// Ends this server's replication threads of one kind, of whatever channel.
-    fn end_threads(&self, thread: Thread) -> Result<()> {
-        let commands = match thread {
-            Thread::Receiver => "'Slave_IO'",
-            Thread::Applier => "'Slave_SQL', 'Slave_worker'",
-        };
-        let answer = self.ask(&format!(
-            "SELECT ID FROM information_schema.PROCESSLIST \
-             WHERE USER = 'system user' AND COMMAND IN ({commands})"
-        ))?;
-        let ids: Vec<u64> = answer.rows().map(|row| number(row, "ID")).collect();
-        self.end_sessions(&ids).map(drop)
+    /// Ends sessions; gives why the server does not allow it.
+    fn end(&self, sessions: &[u64]) -> Result<Option<Error>> {
+        match self.end_sessions(sessions) {
+            Err(error) if error.server_code().is_some() => Ok(Some(error)),
+            ended => ended.map(|_| None),
+        }
+    }
+
+    /// Whether an applier that is asked to stop would wait for the end of a transaction of which
+    /// only the beginning is here: MySQL's coordinator does, for 60 s, if it has handed that to a
+    /// worker, and in 5.7 it is then too late to end the worker (`sql_slave_killed` in rpl_slave.cc).
+    fn would_wait_for_the_rest(&self, channel: &Channel) -> Result<bool> {
+        let may = self.version()?.flavor == Flavor::MySql
+            && channel.receiver != Receiver::Connected
+            && channel.applied != channel.received;
+        Ok(may
+            && match self.without_gtids(channel)? {
+                // With workers, what is applied may be ahead of the position.
+                Some(missing) if missing.is_empty() => {
+                    self.read_relay(channel, |_| false)?.is_inside()
+                }
+                _ => self.relay_rest(channel)? == Rest::Torn,
+            })
+    }
+
+    /// The sessions that are a thread of `channel`, or its workers; none when they cannot be told
+    /// from those of another channel, which may still have something to apply, or not be seen.
+    fn threads(&self, thread: Thread, channel: &str) -> Result<Vec<u64>> {
+        let dialect = self.dialect()?;
+        if !dialect.tells_channels_apart() && self.channels()?.len() > 1 {
+            return Ok(Vec::new());
+        }
+        match self.ask(&dialect.threads(thread, channel)) {
+            Err(error) if error.server_code().is_some() => Ok(Vec::new()),
+            answer => Ok(answer?.rows().map(|row| number(row, "ID")).collect()),
+        }
     }
 }
 

@@ -1,0 +1,70 @@
+//! A server that is to take no more writes takes none soon, whoever is in the way.
+
+use std::thread::{sleep, spawn};
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+
+use crate::site::{Site, assert_within, succeed, told};
+
+pub fn the_source_is_locked_by_lock_tables(site: &mut Site) -> String {
+    site.write_events(1, 1000);
+    let mut holder = site.db1.app();
+    holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
+    holder
+        .query_drop("INSERT INTO lab.e VALUES (2000, 'locked')")
+        .unwrap();
+    let took = succeed(&site.db2, "notify_master");
+    assert!(site.db2.is_writable() && !site.db1.is_writable());
+    assert!(holder.query_drop("UNLOCK TABLES").is_err());
+    assert_eq!(site.last_row(), "2000", "{}", told(&site.db2));
+    assert_within(took, Duration::from_secs(4), &told(&site.db2));
+    format!("fenced and drained, {} ms", took.as_millis())
+}
+
+pub fn under_load_no_acknowledged_row_is_lost(site: &mut Site) -> String {
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let mut app = site.db1.app();
+            spawn(move || {
+                let mut rows = 0;
+                for row in writer * 1_000_000.. {
+                    let insert = format!("INSERT INTO lab.e VALUES ({row}, 'load')");
+                    match app.query_drop(insert) {
+                        Ok(()) => rows += 1,
+                        Err(_) => break,
+                    }
+                }
+                rows
+            })
+        })
+        .collect();
+    let mut locked = site.db1.app();
+    sleep(Duration::from_millis(500));
+    locked.query_drop("LOCK TABLES other.e WRITE").unwrap();
+    let took = succeed(&site.db1, "notify_backup");
+    let count = || {
+        site.db1
+            .ask("SELECT COUNT(*) FROM lab.e")
+            .parse::<u32>()
+            .unwrap()
+    };
+    let rows = count();
+    let acknowledged: u32 = writers
+        .into_iter()
+        .map(|writer| writer.join().unwrap())
+        .sum();
+    assert!(acknowledged > 100, "{acknowledged} rows are no load");
+    // At most one of each writer was written and not acknowledged.
+    assert!(
+        (acknowledged..=acknowledged + 4).contains(&rows),
+        "{rows} of {acknowledged}"
+    );
+    assert_eq!(count(), rows, "written after it was closed");
+    assert_within(took, Duration::from_secs(3), &told(&site.db1));
+    let promoted = succeed(&site.db2, "notify_master");
+    let there: u32 = site.db2.ask("SELECT COUNT(*) FROM lab.e").parse().unwrap();
+    assert_eq!(there, rows, "{}", told(&site.db2));
+    let (took, promoted) = (took.as_millis(), promoted.as_millis());
+    format!("closed after {took} ms, promoted in {promoted} ms")
+}

@@ -1,0 +1,294 @@
+//! A real server of any engine in a host.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, Opts, OptsBuilder, Row};
+
+use crate::engine::Engine;
+use crate::lab::{Host, Process, Replication, Switch, rows, wait_until};
+
+const SOCKET: &str = "/run/mysqld/mysqld.sock";
+const DATA: &str = "/var/lib/mysql";
+const PROGRAM: &str = "/usr/sbin/hookbox";
+
+pub struct Server {
+    pub host: Arc<Host>,
+    pub address: String,
+    pub engine: Engine,
+    process: Option<Process>,
+}
+
+impl Server {
+    /// A server that runs, with accounts and without data, in a host of its own that has hookbox.
+    pub fn on(switch: &Switch, name: &str, id: u32, engine: Engine, by: Replication) -> Server {
+        let address = format!("10.77.0.1{id}");
+        let host = Arc::new(Host::new(name));
+        switch.plug(&host, &address);
+        let program = std::fs::read(env!("CARGO_BIN_EXE_hookbox")).unwrap();
+        host.write(PROGRAM, program, 0o755);
+        host.write("/etc/hookbox/password", "change-me\n", 0o600);
+        let mut server = Server::empty(&host, &address, id, engine, by);
+        unpack(&host, &fresh_data(engine));
+        server.start();
+        server
+    }
+
+    fn empty(host: &Arc<Host>, address: &str, id: u32, engine: Engine, by: Replication) -> Server {
+        let common = include_str!("my.cnf");
+        let settings = engine.settings(by);
+        let lines = format!("{common}\nserver-id = {id}\n{settings}");
+        host.write("/etc/mysql/lab.cnf", lines, 0o644);
+        host.sh(&format!("rm -rf {DATA}; mkdir -p {DATA} /run/mysqld"));
+        Server {
+            host: host.clone(),
+            address: address.to_owned(),
+            engine,
+            process: None,
+        }
+    }
+
+    /// Starts it and waits until it has answered.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.host.name);
+        let defaults = ["--defaults-file=/etc/mysql/lab.cnf"];
+        let program = self.engine.program();
+        self.process = Some(self.host.start(&program, &defaults, "/var/log/mysqld.log"));
+        for _ in 0..1500 {
+            if self.connect("root", None).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!(
+            "it does not start: {}",
+            self.host.read("/var/log/mysqld.log")
+        );
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Ends it with SIGKILL, as a crash would.
+    pub fn kill(&mut self) {
+        let process = self.process.take().expect("the server runs");
+        process.signal("KILL");
+        process.wait_for_end();
+    }
+
+    pub fn connect(&self, user: &str, password: Option<&str>) -> mysql::Result<Conn> {
+        let limit = Some(Duration::from_secs(90));
+        let options: Opts = OptsBuilder::new()
+            .socket(self.host.path(SOCKET).to_str())
+            .user(Some(user))
+            .pass(password)
+            .read_timeout(limit)
+            .write_timeout(limit)
+            .into();
+        Conn::new(options)
+    }
+
+    pub fn root(&self) -> Conn {
+        self.connect("root", None).unwrap()
+    }
+
+    /// A session of an application, which read_only keeps from writing.
+    pub fn app(&self) -> Conn {
+        self.connect("app", Some("apppass")).unwrap()
+    }
+
+    /// Asks it something as root; gives the rows as text, NULL as an empty one.
+    pub fn sql(&self, query: &str) -> Vec<Vec<String>> {
+        rows(&mut self.root(), query).unwrap_or_else(|e| panic!("{}: {query}: {e}", self.host.name))
+    }
+
+    /// The first column of the first row, empty if there is none.
+    pub fn ask(&self, query: &str) -> String {
+        let all = self.sql(query);
+        all.into_iter().flatten().next().unwrap_or_default()
+    }
+
+    /// One value of the state of a channel, by its old name, empty when there is no such channel.
+    pub fn status_of(&self, channel: &str, column: &str) -> String {
+        let rows: Vec<Row> = self.root().query(self.engine.replica_status()).unwrap();
+        let value = |row: &Row, column: &str| {
+            let column = self.engine.word(column);
+            let value = row.get_opt::<Option<String>, _>(column.as_str());
+            value.and_then(Result::ok).flatten().unwrap_or_default()
+        };
+        let is_it = |row: &&Row| {
+            value(row, "Channel_Name") == channel && value(row, "Connection_name") == channel
+                || value(row, "Channel_Name") + &value(row, "Connection_name") == channel
+        };
+        let found = rows.iter().find(is_it);
+        found.map(|row| value(row, column)).unwrap_or_default()
+    }
+
+    pub fn status(&self, column: &str) -> String {
+        self.status_of("", column)
+    }
+
+    /// The last position in its binary log: file and offset.
+    pub fn written(&self) -> [String; 2] {
+        let row = self.sql(self.engine.binlog_status()).remove(0);
+        [row[0].clone(), row[1].clone()]
+    }
+
+    /// What must be as before when something was refused or undone.
+    pub fn standing(&self) -> Vec<String> {
+        let mut all: Vec<String> = self
+            .sql("SHOW GLOBAL VARIABLES LIKE '%read_only'")
+            .into_iter()
+            .filter(|row| ["read_only", "super_read_only"].contains(&row[0].as_str()))
+            .map(|row| row.join(" "))
+            .collect();
+        for channel in ["", "one", "two"] {
+            let value = |column| self.status_of(channel, column);
+            let [source, receives, applies] =
+                ["Master_Host", "Slave_IO_Running", "Slave_SQL_Running"].map(value);
+            if !source.is_empty() {
+                all.push(format!(
+                    "{channel} from {source}: receives {receives}, applies {applies}"
+                ));
+            }
+        }
+        all
+    }
+
+    /// Whether an application could write.
+    pub fn is_writable(&self) -> bool {
+        self.ask("SELECT @@global.read_only") == "0"
+    }
+
+    /// Sets a variable of the replica, which is stopped for it.
+    pub fn apply_with_workers(&self, workers: u32) {
+        let word = |text| self.engine.word(text);
+        let variable = self.engine.workers();
+        self.sql(&word("STOP SLAVE SQL_THREAD"));
+        self.sql(&format!("SET GLOBAL {variable} = {workers}"));
+        self.sql(&word("START SLAVE SQL_THREAD"));
+    }
+
+    /// Starts to replicate from `source` by `channel`, from where `source` stands now.
+    pub fn replicate_from(&self, source: &Server, by: Replication, channel: &str) {
+        let engine = self.engine;
+        let place = match (by, engine.is_mariadb()) {
+            (Replication::Gtid, true) => "MASTER_USE_GTID = slave_pos".to_owned(),
+            (Replication::Gtid, false) => "MASTER_AUTO_POSITION = 1".to_owned(),
+            (Replication::FileAndPosition, mariadb) => {
+                let [file, offset] = source.written();
+                let no = if mariadb {
+                    ", MASTER_USE_GTID = no"
+                } else {
+                    ""
+                };
+                format!("MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {offset}{no}")
+            }
+        };
+        let (change, key) = match engine {
+            Engine::MySql97 => (
+                "CHANGE REPLICATION SOURCE TO",
+                ", GET_SOURCE_PUBLIC_KEY = 1",
+            ),
+            _ if engine.is_mariadb() => ("CHANGE MASTER @ TO", ""),
+            _ => ("CHANGE MASTER TO", ""),
+        };
+        self.sql(&engine.on_channel(
+            &format!(
+                "{change} MASTER_HOST = '{}', MASTER_USER = 'repl', MASTER_PASSWORD = 'replpass', \
+                 MASTER_CONNECT_RETRY = 1, {place}{key}",
+                source.address
+            ),
+            channel,
+        ));
+        self.sql(&engine.on_channel("START SLAVE @", channel));
+        let columns = ["Slave_IO_Running", "Slave_SQL_Running", "Last_IO_Error"];
+        for _ in 0..1000 {
+            if columns.map(|column| self.status_of(channel, column)) == ["Yes", "Yes", ""] {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let now = columns.map(|column| self.status_of(channel, column));
+        panic!("{} does not replicate: {now:?}", self.host.name);
+    }
+
+    /// Stops replicating, and forgets from whom.
+    pub fn forget_sources(&self) {
+        for channel in ["", "one", "two"] {
+            if !self.status_of(channel, "Master_Host").is_empty() {
+                self.sql(&self.engine.on_channel("STOP SLAVE @", channel));
+                self.sql(&self.engine.on_channel("RESET SLAVE @ ALL", channel));
+            }
+        }
+    }
+
+    /// Waits until `channel` has received all that `source` has written.
+    pub fn wait_until_received(&self, source: &Server, channel: &str) {
+        self.wait_for(source, channel, ["Master_Log_File", "Read_Master_Log_Pos"]);
+    }
+
+    /// Waits until `channel` has applied all that `source` has written.
+    pub fn wait_until_applied(&self, source: &Server, channel: &str) {
+        self.wait_for(
+            source,
+            channel,
+            ["Relay_Master_Log_File", "Exec_Master_Log_Pos"],
+        );
+    }
+
+    fn wait_for(&self, source: &Server, channel: &str, columns: [&str; 2]) {
+        let end = source.written();
+        wait_until(
+            &format!("{} has {end:?} of {}", self.host.name, source.host.name),
+            Duration::from_secs(90),
+            || columns.map(|column| self.status_of(channel, column)) == end,
+        );
+    }
+}
+
+/// A data directory with the accounts, as a tar archive; that of the engine asked for last is kept.
+fn fresh_data(engine: Engine) -> Arc<Vec<u8>> {
+    static LAST: Mutex<Option<(Engine, Arc<Vec<u8>>)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some((_, data)) = last.as_ref().filter(|(of, _)| *of == engine) {
+        return data.clone();
+    }
+    let host = Arc::new(Host::new("template"));
+    let mut server = Server::empty(&host, "", 1, engine, Replication::FileAndPosition);
+    host.sh(&format!(
+        "{} > /tmp/init.log 2>&1 || {{ cat /tmp/init.log >&2; exit 1; }}",
+        engine.initialize(DATA)
+    ));
+    server.start();
+    let mut root = server.root();
+    root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
+    for statement in engine.accounts() {
+        root.query_drop(&statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+    drop(root);
+    let process = server.process.take().unwrap();
+    process.signal("TERM");
+    process.wait_for_end();
+    // Whom a server takes itself for must differ, and so must what it has logged.
+    host.sh(&format!(
+        "cd {DATA}; rm -f auto.cnf binlog.* relay* ib_buffer_pool"
+    ));
+    let tar = host.command("tar").args(["-cC", DATA, "-f-", "."]).output();
+    let data = Arc::new(tar.unwrap().stdout);
+    *last = Some((engine, data.clone()));
+    data
+}
+
+fn unpack(host: &Host, archive: &[u8]) {
+    let mut tar = host.command("tar");
+    let tar = tar.args(["-xC", DATA, "-f-"]).stdin(Stdio::piped());
+    let mut tar = tar.spawn().unwrap();
+    tar.stdin.take().unwrap().write_all(archive).unwrap();
+    assert!(tar.wait().unwrap().success());
+}
