@@ -198,7 +198,22 @@ impl<'a> Run<'a> {
         &mut self,
         step: &str,
         limit: Duration,
+        missing: impl FnMut() -> Result<Option<String>>,
+    ) -> Result<()> {
+        self.wait_or_hear(step, limit, missing, |_| Ok(false))
+    }
+
+    /// The same, asking again as soon as `hear`, which may take so long, has heard that it is worth
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Run::wait`], or what `hear` says.
+    pub fn wait_or_hear(
+        &mut self,
+        step: &str,
+        limit: Duration,
         mut missing: impl FnMut() -> Result<Option<String>>,
+        mut hear: impl FnMut(Duration) -> Result<bool>,
     ) -> Result<()> {
         self.begin(step)?;
         let patience = self.deadline.at_most(limit);
@@ -215,7 +230,13 @@ impl<'a> Run<'a> {
                 self.tell(Mark::WouldDo, step, Some(what));
                 return Ok(());
             }
-            if let Err(error) = patience.pause(POLL) {
+            let round = patience.at_most(POLL);
+            let paused = match hear(round.left()) {
+                Ok(true) => patience.pause(Duration::ZERO),
+                Ok(false) => patience.pause(round.left()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = paused {
                 let error = match error.kind() {
                     Kind::Timeout => Error::new(Kind::Timeout, format!("still {what}")),
                     _ => error,

@@ -1,6 +1,7 @@
 //! The [`Database`] that is a real server.
 
 mod accounts;
+mod bell;
 mod channel;
 mod closing;
 mod events;
@@ -12,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use self::accounts::Account;
+use self::bell::Bell;
 use self::channel::{number, position, read_channel};
 use self::closing::kill;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
@@ -45,6 +47,7 @@ pub struct Server {
     /// A place in the relay log from which on something can be applied: that does not change, and
     /// an applier at work on a large transaction is not to be slowed down by reading it with it.
     whole_from: RefCell<Option<Position>>,
+    bell: RefCell<Bell>,
 }
 
 impl Server {
@@ -59,6 +62,7 @@ impl Server {
             abandoned: Cell::new(None),
             still: RefCell::new(None),
             whole_from: RefCell::new(None),
+            bell: RefCell::default(),
         }
     }
 
@@ -258,6 +262,14 @@ impl Database for Server {
             Some(channel) => self.unapplied_of(channel),
             None => Ok(None),
         }
+    }
+
+    fn seems_idle(&self) -> Result<bool> {
+        self.appliers_seem_idle()
+    }
+
+    fn hear(&self, channel: &str, patience: Duration) -> Result<bool> {
+        self.listen(channel, patience)
     }
 
     fn history(&self) -> Result<Option<History>> {
