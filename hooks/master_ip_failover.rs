@@ -9,9 +9,8 @@ use hookbox::db::Database;
 use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Host, Link, Remote, Vip};
-use hookbox::procedure::establish::{Address, establish};
+use hookbox::procedure::establish::Address;
 use hookbox::procedure::events;
-use hookbox::procedure::lossless::{self, NOTE};
 use hookbox::procedure::release::fence;
 use hookbox::run::{Outcome, Run};
 use hookbox::switch::{Before, Reason};
@@ -50,7 +49,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
         Order::Status => status(site),
         Order::Stop => stop(site, LAST_TRY),
         Order::StopSsh => stop(site, site.context.config.ssh.connect),
-        Order::Start => start(site),
+        Order::Start => mha::start(site, Reason::Failover),
     })
 }
 
@@ -275,42 +274,4 @@ fn peer_that_answers(site: &Site, vips: &[Vip]) -> Option<String> {
         .filter_map(|(peer, seen)| Some((peer, seen.as_ref().ok()?)))
         .find(|(_, seen)| seen.state.server_id == there.server_id)
         .map(|(peer, _)| peer.name())
-}
-
-/// Brings the new primary into service.
-fn start(site: &Site) -> Result<Outcome> {
-    let _lock = site.lock()?;
-    let (context, new) = (&site.context, site.new_side()?);
-    let vips = vips_on(&context.config, new)?;
-    let host = match vips.is_empty() {
-        true => None,
-        false => Some(remote(context, new, context.config.ssh.connect)?),
-    };
-    let addresses = mha::addresses(host.as_ref(), vips);
-    let login = site.new_login()?;
-    let db = server(context, new, login.clone());
-    Ok(context.run(|run| {
-        let record = site.register.open().unwrap_or_default();
-        if record.is_none() {
-            run.note("no stop is written down; MHA says the old primary is put away");
-        }
-        note_unapplied(run, &db);
-        run.note(format!("{NOTE}{}", lossless::of_switch(&db, None)));
-        let ask = |vip: &Vip| ask_through(vip, new.port, &login, &context.deadline);
-        let established = establish(run, &db, &addresses, site.closing(), Some(&ask));
-        let before = record.map(|record| record.before).unwrap_or_default();
-        site.finish(run, &db, &before, established)
-    }))
-}
-
-/// MHA has applied what could be had, from other replicas too; what it left is for people to know.
-fn note_unapplied(run: &Run<'_>, db: &dyn Database) {
-    for channel in db.channels().unwrap_or_default() {
-        if let Ok(Some(left)) = db.unapplied(&channel.name) {
-            let source = channel.source;
-            run.note(format!(
-                "NOT APPLIED of what was received from {source}: {left}"
-            ));
-        }
-    }
 }

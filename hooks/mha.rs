@@ -24,6 +24,10 @@ use crate::context::{Context, complain};
 use crate::contract::{self, Caller};
 use crate::mha_args::{Call, Order};
 
+mod start;
+
+pub use start::start;
+
 /// How long whoever answers at a virtual address may take to say who it is.
 const ANSWER: Duration = Duration::from_millis(300);
 
