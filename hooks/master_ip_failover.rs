@@ -18,7 +18,7 @@ use hookbox::time::Deadline;
 use hookbox::witness::{Asked, Witness};
 
 use crate::contract::Caller;
-use crate::mha::{self, Site, ask_through, present, remote, server, vips_on};
+use crate::mha::{self, Site, addresses_on, ask_through, present, remote, server, vips_on};
 use crate::mha_args::{self, Order};
 
 /// How long a login may take on a host that MHA could not reach, and how long the network has to
@@ -57,7 +57,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
 fn status(site: &Site) -> Result<Outcome> {
     let (context, orig) = (&site.context, &site.call.orig);
     let vips = vips_on(&context.config, orig)?;
-    let link = remote(context, orig, context.config.ssh.connect)?;
+    let host = remote(context, orig, &vips, context.config.ssh.connect)?;
     Ok(context.run(|run| {
         if let Some(open) = site.register.open()? {
             let undo = context.command("undo");
@@ -66,9 +66,9 @@ fn status(site: &Site) -> Result<Outcome> {
         run.check("a switch can be written down here", || {
             site.register.can_be_written()
         })?;
-        if vips.is_empty() {
+        let Some(link) = &host else {
             return Ok(());
-        }
+        };
         run.check(&format!("{} can be reached by ssh", link.name()), || {
             link.log_in()
         })?;
@@ -79,7 +79,7 @@ fn status(site: &Site) -> Result<Outcome> {
         for vip in &vips {
             let can = format!("{} on {} can have {}", vip.link, link.name(), vip.address);
             run.check(&can, || link.ready(vip))?;
-            has(run, &link, vip, context.config.mha.vip_missing)?;
+            has(run, link, vip, context.config.mha.vip_missing)?;
         }
         Ok(())
     }))
@@ -108,11 +108,8 @@ fn stop(site: &Site, connect: Duration) -> Result<Outcome> {
     let _lock = site.lock()?;
     let (context, call) = (&site.context, &site.call);
     let vips = vips_on(&context.config, &call.orig)?;
-    let host = match vips.is_empty() {
-        true => None,
-        false => Some(remote(context, &call.orig, connect)?),
-    };
-    let addresses = mha::addresses(host.as_ref(), vips.clone());
+    let host = remote(context, &call.orig, &vips, connect)?;
+    let addresses = addresses_on(host.as_ref(), vips.clone());
     if host.is_some() {
         site.warm_up_peers();
     }

@@ -12,7 +12,7 @@ use hookbox::run::Outcome;
 use hookbox::switch::{Before, Reason};
 
 use crate::contract::Caller;
-use crate::mha::{self, Site, present, remote, server, vips_on};
+use crate::mha::{self, Site, addresses_on, present, remote, server, vips_on};
 use crate::mha_args::{self, Order};
 
 /// `master_ip_online_change`
@@ -47,14 +47,11 @@ fn stop(site: &Site) -> Result<Outcome> {
     let (context, call, new) = (&site.context, &site.call, site.new_side()?);
     let vips = vips_on(&context.config, &call.orig)?;
     let connect = context.config.ssh.connect;
-    let host = match vips.is_empty() {
-        true => None,
-        false => {
-            site.warm_up(new);
-            Some(remote(context, &call.orig, connect)?)
-        }
-    };
-    let addresses = mha::addresses(host.as_ref(), vips);
+    if !vips.is_empty() {
+        site.warm_up(new);
+    }
+    let host = remote(context, &call.orig, &vips, connect)?;
+    let addresses = addresses_on(host.as_ref(), vips);
     let (old_login, new_login) = (site.old_login()?, site.new_login()?);
     let accounts = &context.config.mha.lock_accounts;
     must_not_lock_out(&old_login.user, accounts)?;

@@ -280,20 +280,28 @@ pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
     config.vip.iter().map(on_host).collect()
 }
 
-/// The host of `side`, whose login begins now and goes on beside whatever is done next; it may
-/// take `connect`.
+/// The host of `side`, if it has any of `vips`. Its login begins now and goes on beside whatever is
+/// done next; it may take `connect`.
 ///
 /// # Errors
 /// [`Kind::Config`] when ssh's client cannot be started.
-pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remote> {
+pub fn remote(
+    context: &Context,
+    side: &Side,
+    vips: &[Vip],
+    connect: Duration,
+) -> Result<Option<Remote>> {
+    if vips.is_empty() {
+        return Ok(None);
+    }
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
-    Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)
+    Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline).map(Some)
 }
 
 /// `vips` on the host of `link`.
-pub fn addresses<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
+pub fn addresses_on<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
     let Some(link) = link else {
         return Vec::new();
     };

@@ -14,6 +14,7 @@ mod scratch;
 
 mod trial;
 
+mod by_hand;
 mod check;
 mod cut_short;
 mod failover;
