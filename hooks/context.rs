@@ -287,6 +287,7 @@ fn see_peer(peer: &Server) -> Result<PeerState> {
 }
 
 /// Starts hookbox with these `words` and the configuration of `matches`, detached from this process.
+/// It has the same environment, since its passwords may be there.
 ///
 /// # Errors
 /// When the program cannot be started.

@@ -204,7 +204,13 @@ impl Shell {
         };
         let login = self.deadline.at_most(self.how.connect);
         let patience = reused.then(|| login.at_most(REUSE_LIMIT));
-        self.session = Some(Session::start(words, &self.first, login, patience)?);
+        self.session = Some(Session::start(
+            words,
+            &self.how,
+            &self.first,
+            login,
+            patience,
+        )?);
         Ok(())
     }
 

@@ -359,6 +359,19 @@ fn a_password_in_the_configuration_is_never_repeated() {
     );
 }
 
+#[test]
+fn every_variable_with_a_password_is_known_whoever_it_is_for() {
+    let text = "[mysql]\npassword_env = 'A'\n[mha]\npassword_env = 'B'\n\
+                [[peer]]\nhost = 'x'\npassword_env = 'C'\n\
+                [instance.one.mysql]\npassword_env = 'D'\n\
+                [[instance.two.peer]]\nhost = 'y'\npassword_env = 'E'\n";
+    for instance in [None, Some("one")] {
+        let mut withheld = parse(text, instance).unwrap().ssh.withheld;
+        withheld.sort();
+        assert_eq!(withheld, ["A", "B", "C", "D", "E"]);
+    }
+}
+
 const TWO: &str = r#"
 vip = ["10.0.0.5/24 dev eth0"]
 

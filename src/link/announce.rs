@@ -187,6 +187,7 @@ pub(super) fn repeat_detached(vip: &Vip, socket: OwnedFd) -> std::io::Result<()>
         .arg0("hookbox")
         .args(["vip", "announce", "--repeats"])
         .args(vip.to_string().split(' '))
+        .env_clear() // there may be passwords in it
         .process_group(0)
         .current_dir("/")
         .stdin(Stdio::from(socket))

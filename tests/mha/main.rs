@@ -16,6 +16,7 @@ mod trial;
 
 mod by_hand;
 mod check;
+mod children;
 mod cut_short;
 mod failover;
 mod faults;
