@@ -62,9 +62,6 @@ impl Shell {
     /// `sockets` is a directory for connections that outlive this process, made if need be; they
     /// end by themselves after `[ssh] reuse`. None for one that nobody else uses.
     ///
-    /// A signal that is blocked here is blocked for a connection that outlives us too, so whoever
-    /// can opens it before SIGTERM is.
-    ///
     /// # Errors
     /// [`Kind::Config`] when OpenSSH's client cannot be started.
     pub fn open(
