@@ -88,9 +88,7 @@ impl Site {
     /// db1 takes writes, db2 replicates from it and is closed, and nothing has happened yet.
     fn reset(&mut self) {
         for server in [&mut self.db1, &mut self.db2] {
-            if !server.is_running() {
-                server.start();
-            }
+            server.start_as_usual();
             let mut tc = server.host.command("tc");
             let _ = tc.args(["qdisc", "del", "dev", "eth0", "root"]).output();
             self.switch.heal(&server.host);
