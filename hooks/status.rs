@@ -234,7 +234,7 @@ fn addresses(context: &Context) -> Vec<Address> {
         let vip = text.parse::<Vip>().ok()?;
         host.as_ref().ok()?.has(&vip).ok()
     };
-    let vips = context.config.vip.iter();
+    let vips = context.config.vip.iter(); // TODO
     vips.map(|text| Address {
         vip: text.clone(),
         here: here(text),
