@@ -205,17 +205,11 @@ impl<'a> Guard<'a> {
                 false => Address::Unknown,
             });
         }
-        let v4 = held.iter().filter(|vip| vip.address.is_ipv4());
-        let questions = v4.map(|vip| Witness::parse(&format!("arp:{}%{}", vip.address, vip.link)));
-        let questions = questions.collect::<Result<Vec<Witness>>>()?;
-        if questions.is_empty() {
-            return Ok(Address::Unknown);
-        }
-        match Asked::ask(&questions).anyone(&deadline.at_most(ARP_LIMIT)) {
-            Ok(Some(_)) => Ok(Address::Disputed),
-            Ok(None) => Ok(Address::Here),
-            Err(error) if error.kind() == Kind::Denied => Ok(Address::Unknown),
-            Err(error) => Err(error),
+        match self.host.owners(held, ARP_LIMIT) {
+            Ok(owners) if owners.iter().any(Option::is_some) => Ok(Address::Disputed),
+            Ok(_) => Ok(Address::Here),
+            Err(error) if error.kind() == Kind::Overtaken => Err(error),
+            Err(_) => Ok(Address::Unknown),
         }
     }
 }
