@@ -12,12 +12,14 @@ mod look_at_source;
 mod maintenance;
 mod master_ip_failover;
 mod master_ip_online_change;
+mod members;
 mod mha;
 mod mha_args;
 mod notify;
 mod rejoin;
 mod status;
 mod undo;
+mod verify;
 mod vip;
 
 use std::ffi::OsString;
@@ -132,7 +134,7 @@ pub const APPLETS: &[Applet] = &[
     },
     Applet {
         name: "vip",
-        about: "add, delete, show or announce a virtual address on this host",
+        about: "virtual addresses: add, delete, announce here; status and verify everywhere",
         hook: false,
         lenient: false,
         command: vip::command,

@@ -86,6 +86,12 @@ impl Seen {
         }
     }
 
+    /// Whether all its channels receive, or try to, and apply; `None` for a server that has none.
+    pub fn replicates(&self) -> Option<bool> {
+        let works = |channel: &Channel| channel.applying && channel.receiver != Receiver::Stopped;
+        (!self.channels.is_empty()).then(|| self.channels.iter().all(works))
+    }
+
     /// Seconds behind its source, of the channel that is furthest; `None` when that is not known.
     pub fn lag(&self) -> Option<u64> {
         self.channels.iter().filter_map(|channel| channel.lag).max()
