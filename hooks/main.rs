@@ -16,6 +16,7 @@ mod members;
 mod mha;
 mod mha_args;
 mod notify;
+mod notify_down;
 mod rejoin;
 mod status;
 mod undo;
@@ -91,6 +92,14 @@ pub const APPLETS: &[Applet] = &[
         lenient: false,
         command: notify::any,
         main: notify::main,
+    },
+    Applet {
+        name: "notify_down",
+        about: "stop keepalived on this host, when virtual_server finds its server down",
+        hook: true,
+        lenient: false,
+        command: notify_down::command,
+        main: notify_down::main,
     },
     Applet {
         name: "master_ip_failover",

@@ -11,6 +11,7 @@ pub mod error;
 pub mod files;
 pub mod guard;
 pub mod journal;
+pub mod keepalived;
 pub mod last_seen;
 pub mod link;
 pub mod log;
