@@ -18,7 +18,7 @@ use hookbox::db::server::Server;
 use hookbox::db::{Database, PeerState};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::journal::Journal;
-use hookbox::link::Host;
+use hookbox::link::{Host, Vip};
 use hookbox::procedure::demote::Demotion;
 use hookbox::run::{Entry, Mark, Mode, Outcome, Run};
 use hookbox::secret::Login;
@@ -143,17 +143,45 @@ impl Context {
 
     /// The configured peers that are not this host's own server: the same file may be on all hosts.
     pub fn others(&self) -> Vec<&Peer> {
+        self.own_and_others().1
+    }
+
+    /// What `[[peer]]` says of this host's own server, if it is there, and of the others.
+    pub fn own_and_others(&self) -> (Option<&Peer>, Vec<&Peer>) {
         let host = Host::open(&self.deadline);
         let is_here = |address| match &host {
             Ok(host) => host.holds(address).unwrap_or(false),
             Err(_) => false,
         };
-        let is_own = |peer: &Peer| {
+        let is_own = |peer: &&Peer| {
             let address = peer.host.parse::<IpAddr>();
             peer.port == self.config.mysql.port && address.is_ok_and(is_here)
         };
-        let peers = self.config.peer.iter();
-        peers.filter(|peer| !is_own(peer)).collect()
+        let (own, others): (Vec<_>, _) = self.config.peer.iter().partition(is_own);
+        (own.first().copied(), others)
+    }
+
+    /// What this host may be called in the configuration, what it is best called first: by
+    /// `[[peer]]`, or as it calls itself.
+    pub fn own_names(&self) -> Vec<String> {
+        let own = self.own_and_others().0;
+        let by_peer = own.map(|own| [own.name().to_owned(), own.host.clone()]);
+        let itself = nix::unistd::gethostname().ok();
+        let itself = itself.and_then(|name| name.into_string().ok());
+        by_peer.into_iter().flatten().chain(itself).collect()
+    }
+
+    /// `vips` on the interface that they have on this host.
+    pub fn placed_here(&self, vips: Vec<Vip>) -> Vec<Vip> {
+        let hosts = &self.config.host;
+        if hosts.is_empty() {
+            return vips;
+        }
+        let names = self.own_names();
+        match names.iter().find_map(|name| hosts.get(name)) {
+            Some(own) => vips.into_iter().map(|vip| own.place(vip)).collect(),
+            None => vips,
+        }
     }
 
     /// The other servers, all asked at the same time for at most `[promote] peer_limit`.

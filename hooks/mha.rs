@@ -247,12 +247,13 @@ pub fn server(context: &Context, side: &Side, login: Login) -> Server {
     Server::new(endpoint, login, context.deadline.clone())
 }
 
-/// The virtual addresses, on the interface that they have on the host of `side`.
+/// The virtual addresses of the primary, on the interface that they have on the host of `side`.
 ///
 /// # Errors
 /// [`Kind::Config`] when there are none and the configuration does not say that this is meant.
 pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
-    match (config.vip.is_empty(), config.mha.no_vip) {
+    let vips = config.vips_of_primary()?;
+    match (vips.is_empty(), config.mha.no_vip) {
         (true, false) => {
             return Err(Error::new(Kind::Config, "no virtual address is configured")
                 .advise("set vip = [\"ADDRESS/PREFIX dev IF\"], or [mha] no_vip = true"));
@@ -265,19 +266,8 @@ pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
         }
         _ => {}
     }
-    let interface = side.host(config).and_then(|host| host.interface.clone());
-    let on_host = |text: &String| {
-        let mut vip: Vip = text.parse()?;
-        if let Some(interface) = &interface {
-            // A label names the interface that it is on.
-            vip.label = vip
-                .label
-                .map(|label| label.replacen(&vip.link, interface, 1));
-            vip.link = interface.clone();
-        }
-        Ok(vip)
-    };
-    config.vip.iter().map(on_host).collect()
+    let host = side.host(config).cloned().unwrap_or_default();
+    Ok(vips.into_iter().map(|vip| host.place(vip)).collect())
 }
 
 /// The host of `side`, if it has any of `vips`. Its login begins now and goes on beside whatever is

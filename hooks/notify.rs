@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
-use hookbox::config::{Config, SemiSyncAt};
+use hookbox::config::SemiSyncAt;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::last_seen::LastSeen;
-use hookbox::link::{Host, Link, Vip};
+use hookbox::link::{Host, Link};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::procedure::events;
@@ -221,7 +221,7 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> 
             Successor::forget(&config.paths.state).map(|()| Changed::Yes)
         })?;
     }
-    announce(run, config)?;
+    announce(run, context)?;
     events::start_as_last_seen(run, context.server()?, &last_seen, &config.paths.run)
 }
 
@@ -285,10 +285,9 @@ fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Resu
 
 /// Keepalived announced the address when it added it, which was before this server could take
 /// writes; a neighbour that missed that learns it now.
-fn announce(run: &mut Run<'_>, config: &Config) -> Result<()> {
+fn announce(run: &mut Run<'_>, context: &Context) -> Result<()> {
     let host = Host::open(run.deadline())?;
-    for text in &config.vip {
-        let vip: Vip = text.parse()?;
+    for vip in context.placed_here(context.config.vips_of_primary()?) {
         if host.has(&vip)? {
             run.act(&format!("announce {vip}"), || host.announce(&vip))?;
         }

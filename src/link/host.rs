@@ -8,7 +8,7 @@ use neli::consts::rtnl::{IfaF, Iff, Rtm};
 use nix::errno::Errno;
 
 use super::netlink::{Held, Interface, Kernel, denied_or};
-use super::{Link, Vip, announce};
+use super::{Link, Vip, announce, frames, wire};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::time::Deadline;
@@ -17,7 +17,7 @@ use crate::time::Deadline;
 ///
 /// One conversation with the kernel, however many addresses are asked about.
 pub struct Host {
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
 }
 
 impl Host {
@@ -62,8 +62,13 @@ impl Host {
         // A router that says it is none is dropped from its neighbours' routes (RFC 4861, 7.2.5).
         let forwarding = format!("/proc/sys/net/ipv6/conf/{}/forwarding", link.name);
         let router = vip.address.is_ipv6() && setting_is_on(&forwarding);
-        let frames = announce::frames(vip.address, mac, router);
-        announce::send(&link.name, link.index, &frames).map(Some)
+        let failed = |errno| wire::failed_to_send(&link.name, errno);
+        let socket = wire::open(vip.address.is_ipv4()).map_err(failed)?;
+        let to = wire::packet_address(link.index).map_err(failed)?;
+        for frame in frames::announcement(vip.address, mac, router) {
+            wire::send(&socket, &to, &frame).map_err(failed)?;
+        }
+        Ok(Some(socket.into()))
     }
 
     /// The interface that can take `vip`, and whether it has it.
@@ -268,7 +273,7 @@ fn setting_is_on(path: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
 }
 
-fn missing(link: &str) -> Error {
+pub(super) fn missing(link: &str) -> Error {
     Error::new(
         Kind::Refused,
         format!("there is no interface {link} on this host"),

@@ -9,16 +9,19 @@ use crate::run::{Changed, Entry};
 
 mod announce;
 mod answer;
+mod ask;
+mod frames;
 mod host;
 mod netlink;
 mod plain;
 mod ssh;
+pub(crate) mod wire;
 
 pub use announce::repeat;
-pub(crate) use announce::{arp, packet_address};
 pub use answer::{Answer, Step};
 pub use host::Host;
 pub use ssh::Remote;
+pub use wire::Owner;
 
 /// Longest name of a network interface, and longest address label, in bytes: the kernel's
 /// `IFNAMSIZ` of 16 counts the NUL.

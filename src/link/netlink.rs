@@ -74,6 +74,11 @@ impl Kernel {
         })
     }
 
+    /// When every wait in it ends.
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
     /// The interface with this name, if there is one.
     pub fn interface(&self, name: &str) -> Result<Option<Interface>> {
         let during = || format!("look at interface {name}");

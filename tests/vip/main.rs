@@ -7,8 +7,9 @@
     reason = "helpers of tests; clippy knows only functions marked as tests"
 )]
 
-#[path = "support/net.rs"]
+#[path = "../support/net.rs"]
 mod net;
+mod owners;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
