@@ -16,6 +16,7 @@ mod mha;
 mod mha_args;
 mod notify;
 mod rejoin;
+mod rival;
 mod status;
 mod undo;
 mod vip;

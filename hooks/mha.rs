@@ -261,19 +261,23 @@ pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
         }
         _ => {}
     }
-    let interface = side.host(config).and_then(|host| host.interface.clone());
-    let on_host = |text: &String| {
-        let mut vip: Vip = text.parse()?;
-        if let Some(interface) = &interface {
-            // A label names the interface that it is on.
-            vip.label = vip
-                .label
-                .map(|label| label.replacen(&vip.link, interface, 1));
-            vip.link = interface.clone();
-        }
-        Ok(vip)
-    };
+    let on_host = |text: &String| Ok(on_host(config, side, &text.parse()?));
     config.vip.iter().map(on_host).collect()
+}
+
+/// `vip` on the interfaces that it has on the host of `side`.
+pub fn on_host(config: &Config, side: &Side, vip: &Vip) -> Vip {
+    let Some(host) = side.host(config) else {
+        return vip.clone();
+    };
+    let mut vip = match &host.interface {
+        Some(interface) => vip.on(interface),
+        None => vip.clone(),
+    };
+    if let Some(fallback) = &host.fallback {
+        vip.fallback = fallback.clone();
+    }
+    vip
 }
 
 /// The host of `side`, whose login begins now and goes on beside whatever is done next; it may

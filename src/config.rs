@@ -11,9 +11,11 @@ use crate::verdict::Class;
 mod duration;
 mod excerpt;
 mod load;
+mod network;
 mod sense;
 
 pub use load::{instances, load};
+pub use network::{Network, OnConflict};
 
 /// Where the configuration is looked for when neither `--config` nor `HOOKBOX_CONFIG` says so.
 pub const DEFAULT_PATH: &str = "/etc/hookbox/hookbox.toml";
@@ -27,6 +29,8 @@ pub struct Config {
     /// Addresses that follow the primary, as `10.0.0.100/24 dev eth0`. Keepalived moves them in
     /// its own setup; hookbox then announces them and looks who has them.
     pub vip: Vec<String>,
+    /// How they come to a host.
+    pub network: Network,
     /// The other servers that may be primary. This host's own is left out of them, so that one
     /// file may be on all hosts.
     pub peer: Vec<Peer>,
@@ -372,6 +376,8 @@ pub struct Ssh {
 pub struct Host {
     /// The interface of every virtual address there.
     pub interface: Option<String>,
+    /// The interfaces used instead, the first that can, when that one has no carrier.
+    pub fallback: Option<Vec<String>>,
     /// Where ssh finds it, if not where MHA says.
     pub ssh_host: Option<String>,
     /// As in `[ssh]`.

@@ -220,7 +220,7 @@ impl Link for Remote {
     }
 
     fn has(&self, vip: &Vip) -> Result<bool> {
-        Ok(self.list()?.iter().any(|held| held.is_same_as(vip)))
+        Ok(self.list()?.iter().any(|held| vip.is_same_as(held)))
     }
 
     fn ready(&self, vip: &Vip) -> Result<()> {
