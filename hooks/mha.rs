@@ -289,7 +289,8 @@ pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remot
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
-    Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)
+    let remote = Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)?;
+    Ok(remote.with(&context.config.network))
 }
 
 /// `vips` on the host of `link`.

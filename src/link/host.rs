@@ -102,52 +102,6 @@ impl Host {
         Ok(plan)
     }
 
-    /// Puts all of `vips` on their interfaces, or none; those that were there stay in any case.
-    ///
-    /// # Errors
-    /// As [`Link::add`].
-    pub fn add_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let view = self.kernel.view()?;
-        let mut missing = Vec::new();
-        for vip in vips {
-            let place = view.place_for(vip)?;
-            if !place.is_there {
-                missing.push((vip.on(&place.link.name), place.link.index));
-            }
-        }
-        self.leave_dead_links(vips, &view)?;
-        let wanted: Vec<(&Vip, u32)> = missing.iter().map(|(vip, index)| (vip, *index)).collect();
-        let flags = NlmF::CREATE | NlmF::EXCL;
-        let answers = self.kernel.set(Rtm::Newaddr, flags, &wanted)?;
-        let mut added = Vec::new();
-        let mut failure = None;
-        for (wanted, answer) in wanted.iter().zip(answers) {
-            match answer {
-                Ok(()) => added.push(*wanted),
-                Err(Errno::EEXIST) => {}
-                Err(errno) => {
-                    failure.get_or_insert(denied_or(errno, format!("add {}", wanted.0)));
-                }
-            }
-        }
-        if failure.is_none() && !added.is_empty() {
-            let held = self.kernel.addresses()?;
-            failure = added
-                .iter()
-                .find_map(|(vip, index)| unusable(vip, *index, &held));
-        }
-        let Some(failure) = failure else {
-            return Ok(match added.is_empty() {
-                true => Changed::AlreadySo,
-                false => Changed::Yes,
-            });
-        };
-        // What cannot be taken back here is tried again by the caller's undo.
-        added.reverse();
-        self.kernel.set(Rtm::Deladdr, NlmF::empty(), &added).ok();
-        Err(failure)
-    }
-
     /// An address that goes to another of its interfaces leaves the one that carries no more.
     fn leave_dead_links(&self, vips: &[Vip], view: &View) -> Result<()> {
         let mut dead = Vec::new();
@@ -158,60 +112,6 @@ impl Host {
         self.kernel
             .set(Rtm::Deladdr, NlmF::empty(), &dead)
             .map(drop)
-    }
-
-    /// Takes all of `vips` off whichever of their interfaces they are on. If one must not go, none
-    /// goes.
-    ///
-    /// # Errors
-    /// As [`Link::del`].
-    pub fn del_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let view = self.kernel.view()?;
-        let mut wanted = Vec::new();
-        for vip in vips {
-            let there = view.links_of(vip).filter(|link| view.has(vip, link));
-            wanted.extend(there.map(|link| (vip, link)));
-        }
-        for (vip, link) in &wanted {
-            view.refuse_to_orphan(vip, link, vips)?;
-        }
-        // The first of a subnet last, since the kernel would promote each of the others in turn.
-        wanted.reverse();
-        let asked: Vec<(&Vip, u32)> = wanted
-            .iter()
-            .map(|(vip, link)| (*vip, link.index))
-            .collect();
-        let answers = self.kernel.set(Rtm::Deladdr, NlmF::empty(), &asked)?;
-        let mut changed = Changed::AlreadySo;
-        for ((vip, _), answer) in asked.iter().zip(answers) {
-            match answer {
-                Ok(()) => changed = Changed::Yes,
-                Err(Errno::EADDRNOTAVAIL | Errno::ENODEV) => {}
-                Err(errno) => return Err(denied_or(errno, format!("delete {vip}"))),
-            }
-        }
-        let after = View {
-            held: self.kernel.addresses()?,
-            ..view
-        };
-        vips.iter()
-            .try_for_each(|vip| after.refuse_elsewhere(vip))?;
-        Ok(changed)
-    }
-
-    /// Tells the neighbours where all of `vips` are: now, and again from a detached process.
-    ///
-    /// # Errors
-    /// As [`Link::announce`].
-    pub fn announce_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let told = self.tell(vips)?;
-        if told == Changed::Yes
-            // The neighbours have been told once; that they are not told again is no failure.
-            && let Err(error) = announce::repeat_detached(vips, &self.network.announce, &self.wire)
-        {
-            log::warn!("announced only once: {error}");
-        }
-        Ok(told)
     }
 
     /// Announces `vips` once, without repeats, wherever they are. Loopback, tunnels and the like
@@ -277,16 +177,91 @@ impl Link for Host {
         self.kernel.view()?.place_for(vip).map(drop)
     }
 
-    fn add(&self, vip: &Vip) -> Result<Changed> {
-        self.add_all(std::slice::from_ref(vip))
+    fn add_all(&self, vips: &[Vip]) -> Result<Changed> {
+        let view = self.kernel.view()?;
+        let mut missing = Vec::new();
+        for vip in vips {
+            let place = view.place_for(vip)?;
+            if !place.is_there {
+                missing.push((vip.on(&place.link.name), place.link.index));
+            }
+        }
+        self.leave_dead_links(vips, &view)?;
+        let wanted: Vec<(&Vip, u32)> = missing.iter().map(|(vip, index)| (vip, *index)).collect();
+        let flags = NlmF::CREATE | NlmF::EXCL;
+        let answers = self.kernel.set(Rtm::Newaddr, flags, &wanted)?;
+        let mut added = Vec::new();
+        let mut failure = None;
+        for (wanted, answer) in wanted.iter().zip(answers) {
+            match answer {
+                Ok(()) => added.push(*wanted),
+                Err(Errno::EEXIST) => {}
+                Err(errno) => {
+                    failure.get_or_insert(denied_or(errno, format!("add {}", wanted.0)));
+                }
+            }
+        }
+        if failure.is_none() && !added.is_empty() {
+            let held = self.kernel.addresses()?;
+            failure = added
+                .iter()
+                .find_map(|(vip, index)| unusable(vip, *index, &held));
+        }
+        let Some(failure) = failure else {
+            return Ok(match added.is_empty() {
+                true => Changed::AlreadySo,
+                false => Changed::Yes,
+            });
+        };
+        // What cannot be taken back here is tried again by the caller's undo.
+        added.reverse();
+        self.kernel.set(Rtm::Deladdr, NlmF::empty(), &added).ok();
+        Err(failure)
     }
 
-    fn del(&self, vip: &Vip) -> Result<Changed> {
-        self.del_all(std::slice::from_ref(vip))
+    fn del_all(&self, vips: &[Vip]) -> Result<Changed> {
+        let view = self.kernel.view()?;
+        let mut wanted = Vec::new();
+        for vip in vips {
+            let there = view.links_of(vip).filter(|link| view.has(vip, link));
+            wanted.extend(there.map(|link| (vip, link)));
+        }
+        for (vip, link) in &wanted {
+            view.refuse_to_orphan(vip, link, vips)?;
+        }
+        // The first of a subnet last, since the kernel would promote each of the others in turn.
+        wanted.reverse();
+        let asked: Vec<(&Vip, u32)> = wanted
+            .iter()
+            .map(|(vip, link)| (*vip, link.index))
+            .collect();
+        let answers = self.kernel.set(Rtm::Deladdr, NlmF::empty(), &asked)?;
+        let mut changed = Changed::AlreadySo;
+        for ((vip, _), answer) in asked.iter().zip(answers) {
+            match answer {
+                Ok(()) => changed = Changed::Yes,
+                Err(Errno::EADDRNOTAVAIL | Errno::ENODEV) => {}
+                Err(errno) => return Err(denied_or(errno, format!("delete {vip}"))),
+            }
+        }
+        let after = View {
+            held: self.kernel.addresses()?,
+            ..view
+        };
+        vips.iter()
+            .try_for_each(|vip| after.refuse_elsewhere(vip))?;
+        Ok(changed)
     }
 
-    fn announce(&self, vip: &Vip) -> Result<Changed> {
-        self.announce_all(std::slice::from_ref(vip))
+    fn announce_all(&self, vips: &[Vip]) -> Result<Changed> {
+        let told = self.tell(vips)?;
+        if told == Changed::Yes
+            // The neighbours have been told once; that they are not told again is no failure.
+            && let Err(error) = announce::repeat_detached(vips, &self.network.announce, &self.wire)
+        {
+            log::warn!("announced only once: {error}");
+        }
+        Ok(told)
     }
 }
 

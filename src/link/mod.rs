@@ -57,25 +57,55 @@ pub trait Link {
     /// [`Kind::Refused`] says which of these does not hold.
     fn ready(&self, vip: &Vip) -> Result<()>;
 
-    /// Puts `vip` on its interface and looks whether it is there.
+    /// Puts all of `vips` on their interfaces, or none, and looks whether they are there.
     ///
     /// # Errors
     /// As [`Link::ready`]; [`Kind::Denied`] without CAP_NET_ADMIN.
-    fn add(&self, vip: &Vip) -> Result<Changed>;
+    fn add_all(&self, vips: &[Vip]) -> Result<Changed>;
 
-    /// Takes `vip` off its interface and looks whether the host still has its address.
+    /// Takes all of `vips` off their interfaces and looks whether the host still has their addresses.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the address is on the host with another prefix length or on another
+    /// [`Kind::Refused`] when an address is on the host with another prefix length or on another
     /// interface: the host would go on answering for it. [`Kind::Denied`] without CAP_NET_ADMIN.
-    fn del(&self, vip: &Vip) -> Result<Changed>;
+    fn del_all(&self, vips: &[Vip]) -> Result<Changed>;
 
-    /// Tells the neighbours that `vip` is here, once at once and then again without holding the
+    /// Tells the neighbours that `vips` are here, once at once and then again without holding the
     /// caller.
     ///
     /// # Errors
     /// When the first announcement cannot be sent; [`Kind::Denied`] without CAP_NET_RAW.
-    fn announce(&self, vip: &Vip) -> Result<Changed>;
+    fn announce_all(&self, vips: &[Vip]) -> Result<Changed>;
+
+    /// As [`Link::add_all`], of one.
+    ///
+    /// # Errors
+    /// As there.
+    fn add(&self, vip: &Vip) -> Result<Changed> {
+        self.add_all(std::slice::from_ref(vip))
+    }
+
+    /// As [`Link::del_all`], of one.
+    ///
+    /// # Errors
+    /// As there.
+    fn del(&self, vip: &Vip) -> Result<Changed> {
+        self.del_all(std::slice::from_ref(vip))
+    }
+
+    /// As [`Link::announce_all`], of one.
+    ///
+    /// # Errors
+    /// As there.
+    fn announce(&self, vip: &Vip) -> Result<Changed> {
+        self.announce_all(std::slice::from_ref(vip))
+    }
+}
+
+/// `vips` as one text: `10.0.0.100/24 dev eth0 and 10.0.1.100/24 dev eth1`.
+pub fn in_one_text(vips: &[Vip]) -> String {
+    let texts: Vec<String> = vips.iter().map(Vip::to_string).collect();
+    texts.join(" and ")
 }
 
 /// A virtual address on an interface: `10.0.0.100/24 dev eth0 fallback eth1 label eth0:vip`.

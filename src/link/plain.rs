@@ -30,7 +30,7 @@ pub(super) fn ready(shell: &mut Shell, vip: &Vip) -> Result<()> {
     place_for(shell, vip).map(drop)
 }
 
-pub(super) fn add(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
+fn add(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     let (placed, is_there) = place_for(shell, vip)?;
     if is_there {
         return Ok(Changed::AlreadySo);
@@ -46,7 +46,52 @@ pub(super) fn add(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     }
 }
 
-pub(super) fn del(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
+/// All of `vips`, or none.
+pub(super) fn add_all(shell: &mut Shell, vips: &[Vip]) -> Result<Changed> {
+    let mut added = Vec::new();
+    for vip in vips {
+        match add(shell, vip) {
+            Ok(Changed::Yes) => added.push(vip),
+            Ok(Changed::AlreadySo) => {}
+            Err(error) => {
+                // The caller's undo tries again.
+                for vip in added.into_iter().rev() {
+                    del(shell, vip)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(match added.is_empty() {
+        true => Changed::AlreadySo,
+        false => Changed::Yes,
+    })
+}
+
+/// All of `vips`.
+pub(super) fn del_all(shell: &mut Shell, vips: &[Vip]) -> Result<Changed> {
+    each(vips, |vip| del(shell, vip))
+}
+
+/// All of `vips`.
+pub(super) fn announce_all(shell: &mut Shell, vips: &[Vip]) -> Result<Changed> {
+    each(vips, |vip| announce(shell, vip))
+}
+
+/// Does it to each; the first failure counts, after all were tried.
+fn each(vips: &[Vip], mut deed: impl FnMut(&Vip) -> Result<Changed>) -> Result<Changed> {
+    let mut result = Ok(Changed::AlreadySo);
+    for vip in vips {
+        match deed(vip) {
+            Ok(Changed::Yes) if result.is_ok() => result = Ok(Changed::Yes),
+            Ok(_) => {}
+            Err(error) => result = result.and(Err(error)),
+        }
+    }
+    result
+}
+
+fn del(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     let before = held(shell)?;
     let mut changed = Changed::AlreadySo;
     for there in on_links_of(vip, &before) {
@@ -75,7 +120,7 @@ fn on_links_of(vip: &Vip, held: &[Held]) -> Vec<Vip> {
 ///
 /// There are two programs of that name: that of iputils tells its version for `-V`; that of
 /// Thomas Habets knows no `-V`, and takes other letters for the interface and for a reply.
-pub(super) fn announce(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
+fn announce(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     if vip.address.is_ipv6() {
         log::warn!("{}: only hookbox announces an IPv6 address", shell.name());
         return Ok(Changed::AlreadySo);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::OnConflict;
 use crate::error::{Error, Kind, Result};
-use crate::link::{Host, Owner, Plan, Vip};
+use crate::link::{Host, Link, Owner, Plan, Vip};
 use crate::run::{Changed, Run};
 
 /// How many addresses a step names before it counts them.
