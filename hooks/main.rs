@@ -18,6 +18,7 @@ mod mha_args;
 mod notify;
 mod notify_down;
 mod rejoin;
+mod rival;
 mod status;
 mod undo;
 mod verify;

@@ -287,7 +287,8 @@ pub fn remote(
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
-    Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline).map(Some)
+    let remote = Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)?;
+    Ok(Some(remote.with(&context.config.network)))
 }
 
 /// `vips` on the host of `link`.
