@@ -56,7 +56,6 @@ impl<'a> Guard<'a> {
                 .advise("name the gateway in [check] witness and the other servers as [[peer]]"));
         }
         let host = Host::open(&context.deadline)?;
-        let vips: Result<Vec<Vip>> = config.vip.iter().map(|text| text.parse()).collect();
         let mut witnesses = Vec::new();
         for text in &config.check.witness {
             witnesses.push(Witness::parse(text)?);
@@ -74,7 +73,7 @@ impl<'a> Guard<'a> {
         Ok(Guard {
             context,
             host,
-            vips: vips?,
+            vips: context.placed_here(config.vips_of_primary()?),
             witnesses,
             places: context.places(&Login::local(&config.mysql)?)?,
         })
@@ -206,17 +205,11 @@ impl<'a> Guard<'a> {
                 false => Address::Unknown,
             });
         }
-        let v4 = held.iter().filter(|vip| vip.address.is_ipv4());
-        let questions = v4.map(|vip| Witness::parse(&format!("arp:{}%{}", vip.address, vip.link)));
-        let questions = questions.collect::<Result<Vec<Witness>>>()?;
-        if questions.is_empty() {
-            return Ok(Address::Unknown);
-        }
-        match Asked::ask(&questions).anyone(&deadline.at_most(ARP_LIMIT)) {
-            Ok(Some(_)) => Ok(Address::Disputed),
-            Ok(None) => Ok(Address::Here),
-            Err(error) if error.kind() == Kind::Denied => Ok(Address::Unknown),
-            Err(error) => Err(error),
+        match self.host.owners(held, ARP_LIMIT) {
+            Ok(owners) if owners.iter().any(Option::is_some) => Ok(Address::Disputed),
+            Ok(_) => Ok(Address::Here),
+            Err(error) if error.kind() == Kind::Overtaken => Err(error),
+            Err(_) => Ok(Address::Unknown),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep, spawn};
@@ -90,14 +90,14 @@ impl Site {
     /// db1 takes writes, db2 replicates from it and is closed, and nothing has happened yet.
     fn reset(&mut self) {
         for server in [&mut self.db1, &mut self.db2] {
-            if !server.is_running() {
-                server.start();
-            }
+            server.start_as_usual();
             let mut tc = server.host.command("tc");
             let _ = tc.args(["qdisc", "del", "dev", "eth0", "root"]).output();
             self.switch.heal(&server.host);
         }
-        self.db2.forget_sources();
+        for server in [&self.db1, &self.db2] {
+            server.forget_sources();
+        }
         self.make_empty(&self.db1, "e");
         self.make_empty(&self.db2, "e");
         self.configure("");
@@ -283,7 +283,7 @@ pub struct Hook {
 pub fn start(server: &Server, applet: &str) -> Hook {
     let started = Instant::now();
     let mut command = server.host.command(PROGRAM);
-    let child = command.arg(applet).stderr(std::process::Stdio::null());
+    let child = command.arg(applet).stderr(Stdio::null());
     Hook {
         child: child.spawn().unwrap(),
         journal: server.host.path(JOURNAL),
@@ -321,6 +321,15 @@ impl Hook {
 /// Runs a hook to its end; gives its exit status and how long it took.
 pub fn hook(server: &Server, applet: &str) -> (i32, Duration) {
     start(server, applet).end()
+}
+
+/// Runs hookbox as a person does; gives its exit status, and all that it said and wrote down.
+pub fn by_hand(server: &Server, args: &[&str]) -> (i32, String) {
+    let output = server.host.command(PROGRAM).args(args).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    let status = output.status.code().unwrap_or(-1);
+    (status, format!("{said}{}", told(server)))
 }
 
 /// Runs a hook, which must succeed; gives how long it took.

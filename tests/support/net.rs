@@ -14,7 +14,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A namespace, and the thread that works in it. Programs it starts are in it too.
 pub struct Namespace {
     jobs: Sender<Job>,
-    path: String,
+    pub path: String,
 }
 
 impl Namespace {
