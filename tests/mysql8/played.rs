@@ -248,10 +248,24 @@ impl Played {
                 Answer::Done
             }
             _ if text.starts_with("SHOW RELAYLOG") && text.contains("'relay.000003'") => {
-                rows(EVENTS, &[])
+                let left = ["relay.000003", "400", "Xid", "100", "1000", "COMMIT"];
+                match state.is_behind() {
+                    true => rows(EVENTS, &[left.map(str::to_owned).to_vec()]),
+                    false => rows(EVENTS, &[]),
+                }
             }
             _ if text.starts_with("SHOW RELAYLOG") => {
                 Answer::Refused(NO_SUCH_LOG, "Could not find target log".to_owned())
+            }
+            _ if text.starts_with("SELECT") && text.contains("WAIT") => {
+                match text.contains("SOURCE_POS_WAIT") && self.version < (8, 0, 26) {
+                    true => syntax(sql),
+                    // It says that it is there, also when it is not yet.
+                    false => rows(&["waited"], &[vec!["0".to_owned()]]),
+                }
+            }
+            _ if text.starts_with("SELECT IS_USED_LOCK(") => {
+                Answer::Rows(vec!["held_by".to_owned()], vec![vec![None]])
             }
             _ if text.starts_with("KILL") || text.starts_with("ALTER") => Answer::Done,
             _ => state.general(self, sql),
@@ -327,6 +341,11 @@ impl State {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        let is_behind = |c: &Channel| c["Exec_Source_Log_Pos"] != c["Read_Source_Log_Pos"];
+        self.channels.iter().any(is_behind)
+    }
+
     fn assign(&mut self, assignment: &str) -> Answer {
         let Some((name, value)) = assignment.split_once(" = ") else {
             return syntax(assignment);
@@ -340,8 +359,7 @@ impl State {
             value => value,
         };
         value.clone_into(variable);
-        let is_behind = |c: &Channel| c["Exec_Source_Log_Pos"] != c["Read_Source_Log_Pos"];
-        if name == "read_only" && value == "OFF" && self.channels.iter().any(is_behind) {
+        if name == "read_only" && value == "OFF" && self.is_behind() {
             let early = format!("before everything was applied: {assignment}");
             self.refused.push(early);
         }
