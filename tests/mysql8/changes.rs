@@ -101,6 +101,25 @@ fn a_demotion_closes_and_turns_semi_sync_round() {
     }
 }
 
+#[test]
+fn at_boot_it_is_closed_for_this_start_and_for_the_next() {
+    for (own, _) in pairs() {
+        own.state()
+            .status
+            .insert("Uptime".to_owned(), "5".to_owned());
+        let site = site(&own, "", "");
+        succeed(&site, "fence", &["--boot"]);
+        assert_told(
+            &own,
+            &[
+                "SET GLOBAL event_scheduler = OFF",
+                "SET GLOBAL super_read_only = 1",
+                "SET PERSIST super_read_only = 1",
+            ],
+        );
+    }
+}
+
 const REJOIN: &str = "[rejoin]\nuser = 'repl'\npassword_file = 'PASSWORD_FILE'\n";
 
 /// What a rejoin says to an old primary, with `password` as that of the account for replication.

@@ -22,6 +22,9 @@ mod words;
 mod changes;
 mod reads;
 
+use std::fs;
+use std::path::PathBuf;
+
 use played::Played;
 use site::{Seen, Site};
 use words::{Plugins, Version};
@@ -84,4 +87,16 @@ fn assert_told(server: &Played, newest_words: &[&str]) {
         .map(|sql| server.words_for(sql))
         .collect();
     assert_eq!(server.changes(), expected, "{version}");
+    note(server);
+}
+
+/// Notes for the table of the tests of engines that this test has been through with `server`.
+fn note(server: &Played) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    let case = test.rsplit("::").next().unwrap_or_default();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("findings/played");
+    let folder = folder.join(server.name());
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(case), format!("{} statements", server.asked())).unwrap();
 }

@@ -154,6 +154,17 @@ impl Played {
         self.state().asked.iter().filter(changes).cloned().collect()
     }
 
+    /// How many statements it was asked.
+    pub fn asked(&self) -> usize {
+        self.state().asked.len()
+    }
+
+    /// Its version, and what semi-sync calls a source in it.
+    pub fn name(&self) -> String {
+        let word = self.plugins.name("source");
+        format!("{}, semi-sync {word}", self.version_text())
+    }
+
     /// What it was asked and did not understand, or should not have been asked yet.
     pub fn refused(&self) -> Vec<String> {
         self.state().refused.clone()
@@ -247,9 +258,7 @@ impl Played {
                 state.channels.push(new);
                 Answer::Done
             }
-            _ if text.starts_with("SHOW RELAYLOG") && text.contains("'relay.000003'") => {
-                rows(EVENTS, &[])
-            }
+            _ if text.contains("EVENTS IN 'relay.000003'") => state.relay_events(),
             _ if text.starts_with("SHOW RELAYLOG") => {
                 Answer::Refused(NO_SUCH_LOG, "Could not find target log".to_owned())
             }
@@ -281,6 +290,20 @@ impl State {
             false => (*column).to_owned(),
         });
         Answer::Rows(columns.collect(), self.channels.iter().map(of).collect())
+    }
+
+    /// A transaction as long as one is left to apply.
+    fn relay_events(&self) -> Answer {
+        let events = [
+            ["relay.000003", "400", "Query", "2", "900", "BEGIN"],
+            ["relay.000003", "500", "Table_map", "2", "950", "lab.t"],
+            ["relay.000003", "550", "Write_rows", "2", "980", ""],
+            ["relay.000003", "600", "Xid", "2", "1000", "COMMIT"],
+        ];
+        match self.channels.iter().any(is_behind) {
+            true => rows(EVENTS, &events.map(|row| row.map(str::to_owned).to_vec())),
+            false => rows(EVENTS, &[]),
+        }
     }
 
     fn set_in(&mut self, channel: &str, column: &'static str, value: &str) -> Answer {
@@ -315,7 +338,8 @@ impl State {
                 false => unknown(name),
             };
         }
-        if let Some(assignment) = sql.strip_prefix("SET GLOBAL ") {
+        let global = sql.strip_prefix("SET GLOBAL ");
+        if let Some(assignment) = global.or(sql.strip_prefix("SET PERSIST ")) {
             return self.assign(assignment);
         }
         match sql.strip_prefix("SELECT ") {
@@ -340,7 +364,6 @@ impl State {
             value => value,
         };
         value.clone_into(variable);
-        let is_behind = |c: &Channel| c["Exec_Source_Log_Pos"] != c["Read_Source_Log_Pos"];
         if name == "read_only" && value == "OFF" && self.channels.iter().any(is_behind) {
             let early = format!("before everything was applied: {assignment}");
             self.refused.push(early);
@@ -391,6 +414,7 @@ impl State {
         match table {
             "information_schema.PROCESSLIST" | "performance_schema.threads" => rows(&["ID"], &[]),
             "information_schema.INNODB_TRX" => rows(&["session", "trx_id", "trx_started"], &[]),
+            "performance_schema.persisted_variables" => rows(&["VARIABLE_VALUE"], &[]),
             "information_schema.EVENTS" => {
                 let events: Vec<_> = self.events.iter().map(|e| e.to_vec()).collect();
                 rows(&["in_schema", "name", "definer", "status"], &events)
@@ -424,6 +448,10 @@ pub fn replica_of(host: &str, behind: u64) -> Channel {
         ("Channel_Name", ""),
     ];
     columns.map(|(name, value)| (name, value.to_owned())).into()
+}
+
+fn is_behind(channel: &Channel) -> bool {
+    channel["Exec_Source_Log_Pos"] != channel["Read_Source_Log_Pos"]
 }
 
 fn rows(columns: &[&str], rows: &[Vec<String>]) -> Answer {
