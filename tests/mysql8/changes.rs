@@ -1,6 +1,7 @@
 //! What is changed is changed in words that the server knows, in the right order, and no more.
 
-use crate::played::{Played, replica_of};
+use crate::played::Played;
+use crate::state::replica_of;
 use crate::{PASSWORD, assert_told, pairs, site, succeed};
 
 const TEN: &str = "22222222-0000-0000-0000-000000000000:1-10";

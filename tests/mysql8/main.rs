@@ -16,7 +16,9 @@ mod packets;
 #[allow(dead_code, reason = "shared with the tests of check")]
 mod site;
 
+mod gtids;
 mod played;
+mod state;
 mod words;
 
 mod changes;

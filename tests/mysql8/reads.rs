@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::played::{Played, replica_of};
+use crate::played::Played;
+use crate::state::replica_of;
 use crate::words::understands;
 use crate::{assert_told, pairs, site, succeed};
 
