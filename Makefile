@@ -44,6 +44,7 @@ test: packages engines
 test-engines: ENGINES += mysql-5.6 mariadb-10.5 mariadb-11.8
 test-engines: packages engines
 	@rm -rf $(TARGET)/tmp/findings
+	cargo test --locked --test mysql8
 	HOOKBOX_ENGINES_TABLE=$(CURDIR)/docs/engines.md RUST_TEST_THREADS=1 \
 	    cargo test --locked --test engines -- --include-ignored
 

@@ -398,3 +398,26 @@ fn a_login_plugin_that_is_not_there_or_makes_no_sense_is_an_error_and_no_more() 
         site.check().told(plugin).passes("auth");
     }
 }
+
+#[test]
+fn a_public_key_that_is_none_is_an_error_and_no_more() {
+    // Nothing, an empty sequence, one that ends too soon, and one of small numbers.
+    for der in ["", "MAA=", "MIIBIjANBgkq", "MAYCAQMCAQM="] {
+        for kind in ["PUBLIC KEY", "RSA PUBLIC KEY"] {
+            let site = fake::site(NO_FENCE, move |stream| {
+                let key = format!("-----BEGIN {kind}-----\n{der}\n-----END {kind}-----\n");
+                fake::sends_for_its_key(&key, stream)
+            });
+            site.reconfigure(
+                "[mysql]\n",
+                &format!(
+                    "[mysql]\npassword_file = '{}'\n",
+                    site.secret("pass").display()
+                ),
+            );
+            let seen = site.check();
+            let what = "the login conversation failed";
+            assert!(seen.passes("auth").line.contains(what), "{seen:?}");
+        }
+    }
+}

@@ -186,6 +186,17 @@ pub fn asks_for(plugin: &str, challenge: &[u8], mut stream: UnixStream) -> std::
     until_closed(&mut stream)
 }
 
+/// sha256_password, which asks for the server's public key even by the socket.
+pub fn sends_for_its_key(key: &str, mut stream: UnixStream) -> std::io::Result<()> {
+    stream.write_all(&greeting())?;
+    read_packet(&mut stream)?;
+    let request = [&b"\xfesha256_password\0"[..], &[b'x'; 20], b"\0"].concat();
+    stream.write_all(&packet(2, &request))?;
+    read_packet(&mut stream)?;
+    stream.write_all(&packet(4, &[b"\x01", key.as_bytes()].concat()))?;
+    until_closed(&mut stream)
+}
+
 fn answer() -> Vec<u8> {
     rows(&[["0", "fake"]])
 }

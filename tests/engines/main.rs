@@ -1,5 +1,6 @@
-//! The same promotions and demotions on every engine: MySQL 5.6, 5.7 and 9.7, MariaDB 10.5, 10.11 and
-//! 11.8. `make test` takes three of them, `make test-engines` all six and writes docs/engines.md.
+//! The same promotions, demotions, rejoins and logins on every engine: MySQL 5.6, 5.7 and 9.7, MariaDB
+//! 10.5, 10.11 and 11.8. `make test` takes three of them, `make test-engines` all six and writes
+//! docs/engines.md.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,

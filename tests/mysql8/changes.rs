@@ -1,6 +1,7 @@
 //! What is changed is changed in words that the server knows, in the right order, and no more.
 
-use crate::played::{Played, replica_of};
+use crate::played::Played;
+use crate::state::replica_of;
 use crate::{PASSWORD, assert_told, pairs, site, succeed};
 
 const TEN: &str = "22222222-0000-0000-0000-000000000000:1-10";
@@ -98,6 +99,25 @@ fn a_demotion_closes_and_turns_semi_sync_round() {
             ],
         );
         assert_eq!(own.get("read_only"), "ON");
+    }
+}
+
+#[test]
+fn at_boot_it_is_closed_for_this_start_and_for_the_next() {
+    for (own, _) in pairs() {
+        own.state()
+            .status
+            .insert("Uptime".to_owned(), "5".to_owned());
+        let site = site(&own, "", "");
+        succeed(&site, "fence", &["--boot"]);
+        assert_told(
+            &own,
+            &[
+                "SET GLOBAL event_scheduler = OFF",
+                "SET GLOBAL super_read_only = 1",
+                "SET PERSIST super_read_only = 1",
+            ],
+        );
     }
 }
 

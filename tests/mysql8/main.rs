@@ -16,11 +16,16 @@ mod packets;
 #[allow(dead_code, reason = "shared with the tests of check")]
 mod site;
 
+mod gtids;
 mod played;
+mod state;
 mod words;
 
 mod changes;
 mod reads;
+
+use std::fs;
+use std::path::PathBuf;
 
 use played::Played;
 use site::{Seen, Site};
@@ -84,4 +89,16 @@ fn assert_told(server: &Played, newest_words: &[&str]) {
         .map(|sql| server.words_for(sql))
         .collect();
     assert_eq!(server.changes(), expected, "{version}");
+    note(server);
+}
+
+/// Notes for the table of the tests of engines that this test has been through with `server`.
+fn note(server: &Played) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    let case = test.rsplit("::").next().unwrap_or_default();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("findings/played");
+    let folder = folder.join(server.name());
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(case), format!("{} statements", server.asked())).unwrap();
 }

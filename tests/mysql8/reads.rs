@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::played::{Played, replica_of};
-use crate::words::{Plugins, understands};
+use crate::played::Played;
+use crate::state::replica_of;
+use crate::words::understands;
 use crate::{assert_told, pairs, site, succeed};
 
 #[test]
@@ -94,14 +95,22 @@ fn a_check_sees_who_takes_writes_and_a_replica_that_is_late() {
 
 #[test]
 fn grants_are_those_of_the_version() {
-    for (version, protected) in [((8, 0, 15), false), ((8, 0, 36), true), ((8, 4, 0), true)] {
-        let server = Played::new(version, Plugins::Older, 1);
+    for (server, _) in pairs() {
         let text = succeed(&site(&server, "", ""), "grants", &["--from", "10.0.0.%"]);
         let named = format!("-- MySQL {}", server.version_text());
         assert!(text.starts_with(&named), "{text}");
-        assert!(text.contains("REPLICATION_SLAVE_ADMIN"), "{text}");
-        assert_eq!(text.contains("SYSTEM_USER"), protected, "{text}");
+        for word in [
+            "SYSTEM_VARIABLES_ADMIN",
+            "REPLICATION_SLAVE_ADMIN",
+            "SYSTEM_USER",
+        ] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
         assert!(!text.contains("SUPER"), "{text}");
+        // 8.2 split SET_USER_ID (release notes of 8.2.0).
+        let is_split = server.version >= (8, 2, 0);
+        assert_eq!(text.contains("SET_ANY_DEFINER"), is_split, "{text}");
+        assert_eq!(text.contains("SET_USER_ID"), !is_split, "{text}");
         assert_told(&server, &[]);
     }
 }
