@@ -19,6 +19,7 @@ mod site;
 mod channels;
 mod close;
 mod drain;
+mod mha;
 mod stuck;
 mod torn;
 
@@ -58,6 +59,8 @@ macro_rules! engine {
                     close:
                         the_source_is_locked_by_lock_tables
                         under_load_no_acknowledged_row_is_lost;
+                    mha:
+                        an_online_change_of_mha_is_undone_and_done;
                 }
             }
             mod by_position {
@@ -75,6 +78,8 @@ macro_rules! engine {
                         a_worker_that_stays_stuck_is_given_up_when_forced;
                     channels:
                         both_channels_are_drained;
+                    mha:
+                        an_online_change_of_mha_is_undone_and_done;
                 }
             }
         }
