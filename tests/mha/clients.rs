@@ -8,7 +8,7 @@ use std::time::Duration;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use crate::lab::{Ended, Host, Mha, Server, VIP, application, wait_until};
+use crate::lab::{Host, Mha, Server, VIP, application, wait_until};
 use crate::trial;
 use crate::trial::{Trial, assert_ended};
 
@@ -59,20 +59,19 @@ fn seems_alive(client: &Host, port: u16) -> bool {
 #[test]
 fn an_idle_session_hears_of_its_end_before_the_address_goes() {
     trial!(trial);
-    let stops: [(&str, fn(&Mha) -> Ended); 3] = [
-        ("online stop", |mha| mha.online_hook("stop").end()),
-        ("stopssh", |mha| mha.failover_hook("stopssh").end()),
-        ("stop", |mha| mha.failover_hook("stop").end()),
-    ];
-    for (name, stop) in stops {
+    for (hook, words) in [
+        ("master_ip_online_change", Mha::online_words("stop")),
+        ("master_ip_failover", Mha::failover_words("stopssh")),
+        ("master_ip_failover", Mha::failover_words("stop")),
+    ] {
         let (idle, port) = session(&trial);
         let client = &trial.cluster().client;
-        assert!(seems_alive(client, port), "{name}");
-        let ended = stop(trial.mha());
+        assert!(seems_alive(client, port), "{words:?}");
+        let ended = trial.mha().hook(hook, &words).end();
         assert_ended(&ended, 0, &[]);
         // Nothing that is sent from an address that has gone arrives: it heard of it before.
-        assert!(!trial.db(1).host.has_vip(), "{name}");
-        assert!(!seems_alive(client, port), "{name}: {}", ended.said);
+        assert!(!trial.db(1).host.has_vip(), "{words:?}");
+        assert!(!seems_alive(client, port), "{}", ended.said);
         drop(idle);
         assert_ended(&trial.mha().hook("undo", &[]).end(), 0, &[]);
     }
