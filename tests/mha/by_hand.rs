@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::lab::wait_until;
 use crate::trial;
 use crate::trial::{APP, SHORT, assert_ended};
 
@@ -25,6 +26,43 @@ fn a_failovers_start_without_a_stop_is_refused_by_an_old_primary_that_tells_noth
     trial.db(1).sql(&format!("{password}('change-me')"));
     assert_ended(&ended, 1, &["let MHA's account log in there"]);
     assert!(trial.is_alone(1), "{}", trial.story());
+}
+
+#[test]
+fn a_failovers_start_leaves_replication_as_it_was() {
+    trial!(trial);
+    assert_ended(&trial.mha().failover_hook("stopssh").end(), 0, &[]);
+    let db2 = trial.db(2);
+    let state = || {
+        let mut status = db2.sql("SHOW ALL SLAVES STATUS");
+        status.extend(db2.sql("SELECT @@gtid_slave_pos, @@gtid_binlog_pos"));
+        status
+    };
+    // MHA stops the receiver before; somebody else may have started it again.
+    for receiver in ["STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"] {
+        db2.sql(receiver);
+        wait_until("it is so", Duration::from_secs(10), || {
+            let running = db2.replica_status("Slave_IO_Running");
+            running
+                == if receiver.starts_with("STOP") {
+                    "No"
+                } else {
+                    "Yes"
+                }
+        });
+        let before = state();
+        assert_eq!(
+            before[0]
+                .iter()
+                .filter(|value| *value == "10.77.0.11")
+                .count(),
+            1
+        );
+        assert_ended(&trial.mha().failover_hook("start").end(), 0, &[]);
+        assert!(trial.is_alone(2), "{}", trial.story());
+        assert_eq!(state(), before);
+        db2.sql("SET GLOBAL read_only = 1");
+    }
 }
 
 #[test]

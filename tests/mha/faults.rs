@@ -220,3 +220,17 @@ fn a_connection_to_a_host_that_went_is_given_up_in_time() {
         ended.said
     );
 }
+
+#[test]
+fn an_address_for_which_nothing_but_arp_answers_ends_a_failover() {
+    trial!(trial);
+    let filter = "nft 'add table inet lab
+        add chain inet lab in { type filter hook input priority 0; }
+        add rule inet lab in tcp dport { 22, 3306 } drop'";
+    trial.db(1).host.sh(filter);
+    let last_try = Duration::from_secs(1);
+    let answers = "arp:10.77.0.100%eth0 answers, and its host cannot be reached by ssh";
+    assert_says(&failover(&trial, "stop", &[]), 1, last_try, answers);
+    trial.db(1).host.sh("nft flush ruleset");
+    assert!(trial.is_alone(1), "{}", trial.story());
+}

@@ -17,6 +17,7 @@ mod trial;
 mod by_hand;
 mod check;
 mod children;
+mod clients;
 mod cut_short;
 mod failover;
 mod faults;
