@@ -24,6 +24,10 @@ use crate::context::{Context, complain};
 use crate::contract::{self, Caller};
 use crate::mha_args::{Call, Order};
 
+mod start;
+
+pub use start::start;
+
 /// How long whoever answers at a virtual address may take to say who it is.
 const ANSWER: Duration = Duration::from_millis(300);
 
@@ -243,12 +247,13 @@ pub fn server(context: &Context, side: &Side, login: Login) -> Server {
     Server::new(endpoint, login, context.deadline.clone())
 }
 
-/// The virtual addresses, on the interface that they have on the host of `side`.
+/// The virtual addresses of the primary, on the interface that they have on the host of `side`.
 ///
 /// # Errors
 /// [`Kind::Config`] when there are none and the configuration does not say that this is meant.
 pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
-    match (config.vip.is_empty(), config.mha.no_vip) {
+    let vips = config.vips_of_primary()?;
+    match (vips.is_empty(), config.mha.no_vip) {
         (true, false) => {
             return Err(Error::new(Kind::Config, "no virtual address is configured")
                 .advise("set vip = [\"ADDRESS/PREFIX dev IF\"], or [mha] no_vip = true"));
@@ -261,31 +266,24 @@ pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
         }
         _ => {}
     }
-    let on_host = |text: &String| Ok(on_host(config, side, &text.parse()?));
-    config.vip.iter().map(on_host).collect()
+    let host = side.host(config).cloned().unwrap_or_default();
+    Ok(vips.into_iter().map(|vip| host.place(vip)).collect())
 }
 
-/// `vip` on the interfaces that it has on the host of `side`.
-pub fn on_host(config: &Config, side: &Side, vip: &Vip) -> Vip {
-    let Some(host) = side.host(config) else {
-        return vip.clone();
-    };
-    let mut vip = match &host.interface {
-        Some(interface) => vip.on(interface),
-        None => vip.clone(),
-    };
-    if let Some(fallback) = &host.fallback {
-        vip.fallback = fallback.clone();
-    }
-    vip
-}
-
-/// The host of `side`, whose login begins now and goes on beside whatever is done next; it may
-/// take `connect`.
+/// The host of `side`, if it has any of `vips`. Its login begins now and goes on beside whatever is
+/// done next; it may take `connect`.
 ///
 /// # Errors
 /// [`Kind::Config`] when ssh's client cannot be started.
-pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remote> {
+pub fn remote(
+    context: &Context,
+    side: &Side,
+    vips: &[Vip],
+    connect: Duration,
+) -> Result<Option<Remote>> {
+    if vips.is_empty() {
+        return Ok(None);
+    }
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
@@ -296,11 +294,11 @@ pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remot
         network.on_conflict = OnConflict::Take;
     }
     let remote = Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)?;
-    Ok(remote.with(&network))
+    Ok(Some(remote.with(&network)))
 }
 
 /// `vips` on the host of `link`.
-pub fn addresses<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
+pub fn addresses_on<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
     let Some(link) = link else {
         return Vec::new();
     };

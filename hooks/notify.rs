@@ -9,7 +9,7 @@ use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::last_seen::LastSeen;
-use hookbox::link::{Host, Link, Vip};
+use hookbox::link::{Host, Link};
 use hookbox::maintenance;
 use hookbox::procedure::bring;
 use hookbox::procedure::demote::{Demotion, demote};
@@ -290,8 +290,7 @@ fn announce(run: &mut Run<'_>, context: &Context) -> Result<()> {
     let config = &context.config;
     let host = Host::open(run.deadline())?.with(&config.network);
     let mut vips = Vec::new();
-    for text in &config.vip {
-        let vip: Vip = text.parse()?;
+    for vip in context.placed_here(config.vips_of_primary()?) {
         if host.has(&vip)? {
             vips.push(vip);
         }

@@ -52,9 +52,12 @@ pub fn put_out(run: &mut Run<'_>, context: &Context, owner: &Known, vips: &[Vip]
         },
     }
     .configured(config);
-    let host = mha::remote(context, &side, config.ssh.connect)?;
+    let own = side.host(config).cloned().unwrap_or_default();
+    let vips: Vec<Vip> = vips.iter().map(|vip| own.place(vip.clone())).collect();
+    let Some(host) = mha::remote(context, &side, &vips, config.ssh.connect)? else {
+        return Ok(());
+    };
     for vip in vips {
-        let vip = mha::on_host(config, &side, vip);
         let gone = run.act(&format!("take {vip} off {}", host.name()), || {
             host.del(&vip)
         });

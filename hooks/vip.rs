@@ -17,6 +17,8 @@ use hookbox::time::Deadline;
 use crate::context::{self, Context, complain, say};
 use crate::contract::{self, Caller};
 use crate::rival;
+use crate::status;
+use crate::verify;
 
 const DEFAULT_LIMIT: &str = "5s";
 
@@ -58,6 +60,8 @@ pub fn command() -> Command {
     Command::new("vip")
         .after_help(EXAMPLE)
         .subcommand_required(true)
+        .subcommand(status::vip_command())
+        .subcommand(verify::command())
         .subcommand(
             verb("add", "put it on its interface and announce it")
                 .args([vip(), label, probe(), on_conflict(), schedule()])
@@ -136,6 +140,11 @@ pub fn main(applet: &str, matches: &ArgMatches) -> ExitCode {
     let Some((verb, matches)) = matches.subcommand() else {
         return ExitCode::from(2);
     };
+    match verb {
+        "status" => return status::vip_main(applet, matches),
+        "verify" => return verify::main(applet, matches),
+        _ => {}
+    }
     let report = Report::default();
     let outcome = carry_out(applet, verb, matches, &report).unwrap_or_else(|error| {
         complain(&error);

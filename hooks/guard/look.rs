@@ -56,7 +56,6 @@ impl<'a> Guard<'a> {
                 .advise("name the gateway in [check] witness and the other servers as [[peer]]"));
         }
         let host = Host::open(&context.deadline)?;
-        let vips: Result<Vec<Vip>> = config.vip.iter().map(|text| text.parse()).collect();
         let mut witnesses = Vec::new();
         for text in &config.check.witness {
             witnesses.push(Witness::parse(text)?);
@@ -74,7 +73,7 @@ impl<'a> Guard<'a> {
         Ok(Guard {
             context,
             host,
-            vips: vips?,
+            vips: context.placed_here(config.vips_of_primary()?),
             witnesses,
             places: context.places(&Login::local(&config.mysql)?)?,
         })

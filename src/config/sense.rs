@@ -25,9 +25,10 @@ pub fn contradiction(config: &Config) -> Option<Contradiction> {
         .or_else(|| password_sources(config))
         .or_else(|| certificates(config))
         .or_else(|| relative_paths(config))
+        .or_else(|| super::role::contradiction(config))
 }
 
-fn found(keys: &[&str], what: impl Into<String>) -> Option<Contradiction> {
+pub(super) fn found(keys: &[&str], what: impl Into<String>) -> Option<Contradiction> {
     Some(Contradiction {
         keys: keys.iter().map(|key| key.to_string()).collect(),
         what: what.into(),
@@ -247,6 +248,11 @@ fn relative_paths(config: &Config) -> Option<Contradiction> {
         ("paths.run".to_owned(), Some(&paths.run)),
         ("paths.state".to_owned(), Some(&paths.state)),
         ("paths.journal".to_owned(), Some(&paths.journal)),
+        ("paths.keepalived".to_owned(), Some(&paths.keepalived)),
+        (
+            "paths.keepalived_pid".to_owned(),
+            Some(&paths.keepalived_pid),
+        ),
     ];
     for (n, peer) in config.peer.iter().enumerate() {
         all.push((

@@ -13,13 +13,19 @@ use crate::lab::{Host, Process, Replication, Switch, rows, wait_until};
 
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
 const DATA: &str = "/var/lib/mysql";
+const SETTINGS: &str = "/etc/mysql/lab.cnf";
 const PROGRAM: &str = "/usr/sbin/hookbox";
+
+/// Whether replicas are let in by TLS alone.
+pub struct OnlyByTls(pub bool);
 
 pub struct Server {
     pub host: Arc<Host>,
     pub address: String,
     pub engine: Engine,
     process: Option<Process>,
+    /// The lines of `[mysqld]` that it has as a rule.
+    settings: String,
 }
 
 impl Server {
@@ -41,22 +47,26 @@ impl Server {
         let common = include_str!("my.cnf");
         let settings = engine.settings(by);
         let lines = format!("{common}\nserver-id = {id}\n{settings}");
-        host.write("/etc/mysql/lab.cnf", lines, 0o644);
+        host.write(SETTINGS, &lines, 0o644);
         host.sh(&format!("rm -rf {DATA}; mkdir -p {DATA} /run/mysqld"));
         Server {
             host: host.clone(),
             address: address.to_owned(),
             engine,
             process: None,
+            settings: lines,
         }
     }
 
     /// Starts it and waits until it has answered.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.host.name);
-        let defaults = ["--defaults-file=/etc/mysql/lab.cnf"];
+        let defaults = format!("--defaults-file={SETTINGS}");
         let program = self.engine.program();
-        self.process = Some(self.host.start(&program, &defaults, "/var/log/mysqld.log"));
+        self.process = Some(
+            self.host
+                .start(&program, &[&defaults], "/var/log/mysqld.log"),
+        );
         for _ in 0..1500 {
             if self.connect("root", None).is_ok() {
                 return;
@@ -78,6 +88,41 @@ impl Server {
         let process = self.process.take().expect("the server runs");
         process.signal("KILL");
         process.wait_for_end();
+    }
+
+    /// Starts it again with more lines of `[mysqld]`.
+    pub fn restart_with(&mut self, more: &str) {
+        self.kill();
+        self.host
+            .write(SETTINGS, format!("{}{more}", self.settings), 0o644);
+        self.start();
+    }
+
+    /// Starts it with what it has as a rule, unless it runs so.
+    pub fn start_as_usual(&mut self) {
+        if self.host.read(SETTINGS) != self.settings {
+            if self.is_running() {
+                self.kill();
+            }
+            self.host.write(SETTINGS, &self.settings, 0o644);
+        }
+        if !self.is_running() {
+            self.start();
+        }
+    }
+
+    /// Demands TLS of the account of replicas, or not.
+    pub fn let_replicas_in(&self, OnlyByTls(only): OnlyByTls) {
+        let need = if only { "SSL" } else { "NONE" };
+        let account = "repl@'10.77.0.%'";
+        let sql = match self.engine {
+            Engine::MySql56 => format!("GRANT USAGE ON *.* TO {account} REQUIRE {need}"),
+            _ => format!("ALTER USER {account} REQUIRE {need}"),
+        };
+        let mut root = self.root();
+        root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
+        let _ = root.query_drop("SET GLOBAL super_read_only = 0");
+        root.query_drop(sql).unwrap();
     }
 
     pub fn connect(&self, user: &str, password: Option<&str>) -> mysql::Result<Conn> {

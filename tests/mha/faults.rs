@@ -125,6 +125,9 @@ fn a_wrong_password_changes_nothing_online_and_is_told_in_a_failover() {
     let manager = &trial.cluster().manager;
     manager.write("/etc/hookbox/mha.password", "wrong\n", 0o600);
     assert_says(&online(&trial, "stop", &[]), 1, soon, denied);
+    // Who put away an old primary that tells nothing is for a person to say, or for MHA by `stop`.
+    assert_says(&failover(&trial, "start", &[]), 1, soon, denied);
+    assert_eq!(failover(&trial, "stopssh", &[]).status, 0);
     assert_says(&failover(&trial, "start", &[]), 10, soon, denied);
     // Without an account of its own hookbox takes the one that MHA passes.
     let path = "/etc/hookbox/hookbox.toml";

@@ -14,7 +14,9 @@ mod scratch;
 
 mod trial;
 
+mod by_hand;
 mod check;
+mod children;
 mod cut_short;
 mod failover;
 mod faults;
