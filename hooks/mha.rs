@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use hookbox::config::{Config, Unfenced};
+use hookbox::config::{Config, OnConflict, Unfenced};
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, State, Writes};
@@ -287,8 +287,14 @@ pub fn remote(
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
+    let mut network = context.config.network.clone();
+    // Two hosts may have it: so it is configured.
+    if context.config.mha.unfenced == Unfenced::Proceed && network.on_conflict == OnConflict::Refuse
+    {
+        network.on_conflict = OnConflict::Take;
+    }
     let remote = Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)?;
-    Ok(Some(remote.with(&context.config.network)))
+    Ok(Some(remote.with(&network)))
 }
 
 /// `vips` on the host of `link`.

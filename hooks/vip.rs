@@ -29,10 +29,10 @@ const EXAMPLE: &str = "\
 Example:
   # hookbox vip add 10.0.0.100/24 dev eth0
   vip:   0.000s  done        eth0 can take 10.0.0.100
-  vip:   0.101s  done        nobody else has 10.0.0.100
-  vip:   0.101s  done        add 10.0.0.100/24 dev eth0
-  vip:   0.103s  done        announce 10.0.0.100/24 dev eth0
-  vip:   0.137s  done        nobody else has 10.0.0.100 even now
+  vip:   0.061s  done        nobody else has 10.0.0.100
+  vip:   0.061s  done        add 10.0.0.100/24 dev eth0
+  vip:   0.063s  done        announce 10.0.0.100/24 dev eth0
+  vip:   0.084s  done        nobody else has 10.0.0.100 even now
 
 An address:
   10.0.0.100/24 dev eth0

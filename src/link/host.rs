@@ -26,7 +26,7 @@ pub struct Host {
 /// What adding some addresses to this host comes to.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// All of them, each on the interface that can take it or that has it.
+    /// All of them, each with the interface first that can take it or that has it.
     pub vips: Vec<Vip>,
     /// Those that are not there.
     pub missing: Vec<Vip>,
@@ -87,7 +87,7 @@ impl Host {
         for vip in vips {
             let place = view.place_for(vip)?;
             let name = &place.link.name;
-            let placed = vip.on(name);
+            let placed = vip.first_on(name);
             if !place.is_there {
                 if let Some(why) = place.instead_of {
                     let address = vip.address;

@@ -153,6 +153,15 @@ impl Vip {
         }
     }
 
+    /// The same with that interface before the others.
+    fn first_on(&self, link: &str) -> Vip {
+        let others = self.links().filter(|other| *other != link);
+        Vip {
+            fallback: others.map(str::to_owned).collect(),
+            ..self.on(link)
+        }
+    }
+
     fn is_never_source(&self) -> bool {
         self.deprecated || self.address.is_ipv6()
     }
