@@ -74,6 +74,16 @@ impl Host {
         Ok(owners)
     }
 
+    /// The MAC of the interface `link`; `None` where it has none.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn mac(&self, link: &str) -> Result<Option<[u8; 6]>> {
+        let interface = self.kernel.interface(link)?;
+        let interface = interface.ok_or_else(|| missing(link))?;
+        Ok(interface.mac.map(|mac| mac.octets()))
+    }
+
     /// None where there are no neighbours: loopback, tunnels and the like.
     fn question(&self, vip: &Vip) -> Result<Option<WhoHas>> {
         let link = self.kernel.interface(&vip.link)?;

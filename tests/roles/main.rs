@@ -9,6 +9,9 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod ensure;
+mod mha;
 mod site;
 mod status;
+mod units;
 mod verify;
