@@ -11,6 +11,7 @@ mod lab;
 
 mod ensure;
 mod mha;
+mod notify_down;
 mod site;
 mod status;
 mod units;
