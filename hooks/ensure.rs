@@ -10,7 +10,8 @@ use clap::{Arg, ArgMatches, Command};
 use hookbox::cluster::Seen;
 use hookbox::config::{On, RoleVips};
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::{Host, Link, Vip};
+use hookbox::link::{Host, Link, Plan, Vip};
+use hookbox::procedure::bring::{announce, in_few_words};
 use hookbox::run::{Mode, Outcome, Run};
 use hookbox::switch::Register;
 use hookbox::turn::Meeting;
@@ -244,51 +245,48 @@ fn carry_out(look: &Look<'_>, group: &Group<'_>, wish: Wish, news: &mut News) ->
             news.remove(name);
             context.run(|run| {
                 run.note(format!("{name}: {why}"));
-                add(run, look, vips, group.role.is_none())
+                add(run, look, &vips, group.role.is_none())
             })
         }
     }
 }
 
-/// The addresses go one after the other; what is gone is not put back.
+/// What is gone is not put back.
 fn remove(run: &mut Run<'_>, host: &Host, vips: &[Vip]) -> Result<()> {
-    let mut result = Ok(());
-    for vip in vips {
-        let gone = run.commit(&format!("delete {vip}"), || host.del(vip));
-        result = result.and(gone);
-    }
-    result
+    let what = in_few_words(vips.iter().map(Vip::to_string));
+    run.commit(&format!("delete {what}"), || host.del_all(vips))
 }
 
 /// All or none; and none if another host has added one meanwhile and this one has to give way.
-fn add<'a>(run: &mut Run<'a>, look: &'a Look<'_>, vips: Vec<Vip>, of_primary: bool) -> Result<()> {
+fn add<'a>(run: &mut Run<'a>, look: &'a Look<'_>, vips: &[Vip], of_primary: bool) -> Result<()> {
     let host = look.host();
     let still = "the server here is still the primary";
     if of_primary {
         run.check(still, || look.still_primary())?;
     }
-    for vip in &vips {
-        run.check(&format!("{} can take {}", vip.link, vip.address), || {
-            host.ready(vip)
-        })?;
-    }
-    for vip in &vips {
-        let own = vip.clone();
-        run.change(
-            &format!("add {vip}"),
-            || host.add(vip),
-            &format!("delete {vip}"),
-            move || host.del(&own),
-        )?;
-    }
-    for vip in &vips {
-        run.act(&format!("announce {vip}"), || host.announce(vip))?;
-    }
+    let mut plan = Plan::default();
+    let links = in_few_words(vips.iter().map(|vip| vip.link.clone()));
+    let addresses = in_few_words(vips.iter().map(|vip| vip.address.to_string()));
+    run.check(&format!("{links} can take {addresses}"), || {
+        plan = host.plan(vips)?;
+        Ok(())
+    })?;
+    plan.notes.iter().for_each(|note| run.note(note));
+    let Plan { vips, missing, .. } = plan;
+    let what = in_few_words(missing.iter().map(Vip::to_string));
+    let added = missing.clone();
+    run.change(
+        &format!("add {what}"),
+        || host.add_all(&missing),
+        &format!("delete {what}"),
+        move || host.del_all(&added),
+    )?;
+    announce(run, host, &vips)?;
     if run.is_dry() {
         return Ok(());
     }
     run.check("no other host took them meanwhile", || {
-        look.stays(&vips, AFTERWARDS).map(drop)
+        look.stays(&missing, AFTERWARDS).map(drop)
     })?;
     match of_primary {
         // A switch that has begun meanwhile found nothing to take off.

@@ -19,6 +19,7 @@ mod mha_args;
 mod notify;
 mod notify_down;
 mod rejoin;
+mod rival;
 mod status;
 mod undo;
 mod verify;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use hookbox::config::{Config, Unfenced};
+use hookbox::config::{Config, OnConflict, Unfenced};
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, State, Writes};
@@ -262,8 +262,15 @@ pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
         }
         _ => {}
     }
-    let host = side.host(config).cloned().unwrap_or_default();
-    Ok(vips.into_iter().map(|vip| host.place(vip)).collect())
+    Ok(vips.iter().map(|vip| on_host(config, side, vip)).collect())
+}
+
+/// `vip` on the interfaces that it has on the host of `side`.
+pub fn on_host(config: &Config, side: &Side, vip: &Vip) -> Vip {
+    match side.host(config) {
+        Some(host) => host.place(vip),
+        None => vip.clone(),
+    }
 }
 
 /// The host of `side`, whose login begins now and goes on beside whatever is done next; it may
@@ -275,7 +282,14 @@ pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remot
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
-    Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)
+    let mut network = context.config.network.clone();
+    // Two hosts may have it: so it is configured.
+    if context.config.mha.unfenced == Unfenced::Proceed && network.on_conflict == OnConflict::Refuse
+    {
+        network.on_conflict = OnConflict::Take;
+    }
+    let remote = Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)?;
+    Ok(remote.with(&network))
 }
 
 /// `vips` on the host of `link`.

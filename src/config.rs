@@ -12,6 +12,7 @@ mod duration;
 mod excerpt;
 mod load;
 mod mha;
+mod network;
 mod role;
 mod sense;
 mod server;
@@ -20,6 +21,7 @@ pub use change::{Demote, OnLag, OnWritablePeer, Promote, Rejoin, Require, SemiSy
 pub use check::Check;
 pub use load::{instances, load};
 pub use mha::{Host, Mha, Ssh, Unfenced, VipMissing};
+pub use network::{Network, OnConflict};
 pub use role::{On, Role, RoleVips, WRITER};
 pub use server::{Mysql, Peer, Tls};
 
@@ -38,6 +40,8 @@ pub struct Config {
     /// More addresses, each set with its own rule about where it belongs; `vip` is the role
     /// [`WRITER`].
     pub role: BTreeMap<String, Role>,
+    /// How they come to a host.
+    pub network: Network,
     /// The other servers that may be primary. This host's own is left out of them, so that one
     /// file may be on all hosts.
     pub peer: Vec<Peer>,

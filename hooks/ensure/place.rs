@@ -1,6 +1,7 @@
 //! What is seen from this host, and what that asks it to do with a group of addresses.
 
 use std::cell::OnceCell;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hookbox::cluster::{self, Belongs, Member, Seen};
@@ -38,7 +39,7 @@ pub struct Look<'a> {
     /// This host's own server first.
     pub members: Vec<Member>,
     /// Where the other servers are, to know them by their MACs.
-    addresses: Vec<Option<std::net::IpAddr>>,
+    addresses: Vec<Option<IpAddr>>,
     /// Whether anybody answers; asked only where it matters.
     company: OnceCell<bool>,
 }
@@ -237,17 +238,21 @@ impl<'a> Look<'a> {
 
     /// The hosts besides this one that answer for one of `vips`.
     fn strangers(&self, vips: &[Vip], limit: Duration) -> Result<Vec<(Vip, Stranger)>> {
-        let interface = vips.first().map_or("", |vip| &vip.link);
-        let server = |address: &std::net::IpAddr| Vip {
-            address: *address,
-            prefix: if address.is_ipv4() { 32 } else { 128 },
-            link: interface.to_owned(),
-            label: None,
+        let Some(first) = vips.first() else {
+            return Ok(Vec::new());
         };
-        let known: Vec<(usize, Vip)> = (self.addresses.iter().enumerate())
-            .skip(1)
-            .filter_map(|(place, address)| Some((place, server(address.as_ref()?))))
-            .collect();
+        // Where a server's own address is asked for, on the same interface.
+        let server = |(place, address): (usize, &Option<IpAddr>)| {
+            let address = address.filter(|address| first.is_near(*address))?;
+            let vip = Vip {
+                address,
+                label: None,
+                ..first.clone()
+            };
+            Some((place, vip))
+        };
+        let others = self.addresses.iter().enumerate().skip(1);
+        let known: Vec<(usize, Vip)> = others.filter_map(server).collect();
         let servers = known.iter().map(|(_, vip)| vip.clone());
         let questions: Vec<Vip> = vips.iter().cloned().chain(servers).collect();
         let answers = self.host().owners(&questions, limit)?;
@@ -276,7 +281,7 @@ impl<'a> Look<'a> {
     pub fn stays(&self, vips: &[Vip], limit: Duration) -> Result<Option<String>> {
         let strangers = self.strangers(vips, limit)?;
         for (vip, who) in &strangers {
-            let own = self.host().mac(&vip.link)?;
+            let own = self.host().mac(vip)?;
             if who.place.is_none() || own.is_none_or(|own| who.owner.mac < own) {
                 let what = format!("{who} has {} as well, and this host gives way", vip.address);
                 return Err(Error::new(Kind::Refused, what));

@@ -55,7 +55,7 @@ impl<'a> Guard<'a> {
             return Err(Error::new(Kind::Config, what)
                 .advise("name the gateway in [check] witness and the other servers as [[peer]]"));
         }
-        let host = Host::open(&context.deadline)?;
+        let host = Host::open(&context.deadline)?.with(&config.network);
         let mut witnesses = Vec::new();
         for text in &config.check.witness {
             witnesses.push(Witness::parse(text)?);

@@ -98,6 +98,8 @@ pub struct Ssh {
 pub struct Host {
     /// The interface of every virtual address there.
     pub interface: Option<String>,
+    /// The interfaces used instead, the first that can, when that one has no carrier.
+    pub fallback: Option<Vec<String>>,
     /// Where ssh finds it, if not where MHA says.
     pub ssh_host: Option<String>,
     /// As in `[ssh]`.
@@ -107,12 +109,14 @@ pub struct Host {
 }
 
 impl Host {
-    /// `vip` as it is on this host, on the interface that it has here.
-    pub fn place(&self, mut vip: Vip) -> Vip {
-        if let Some(interface) = &self.interface {
-            // A label names the interface that it is on.
-            vip.label = (vip.label).map(|label| label.replacen(&vip.link, interface, 1));
-            vip.link = interface.clone();
+    /// `vip` on the interfaces that it has on this host.
+    pub fn place(&self, vip: &Vip) -> Vip {
+        let mut vip = match &self.interface {
+            Some(interface) => vip.on(interface),
+            None => vip.clone(),
+        };
+        if let Some(fallback) = &self.fallback {
+            vip.fallback = fallback.clone();
         }
         vip
     }

@@ -1,63 +1,100 @@
-//! Telling the neighbours where an address is: gratuitous ARP, unsolicited neighbour advertisement.
+//! Telling the neighbours again and again where an address is, from a process of its own.
 
-use std::net::IpAddr;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Host, Link, Vip};
+use super::wire::Wire;
+use super::{Host, Link, Vip, in_one_text};
 use crate::error::Result;
 use crate::time::{Deadline, Stopwatch};
 
-/// When gratuitous ARP is sent again, counted from the first: frames get lost while a switch learns
-/// the new port, and a receiver may ignore what comes within 1 s of its last update (`locktime`).
-const ARP_REPEATS: [Duration; 4] = [
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
+/// Most neighbour advertisements, and the least time between two, in ms (RFC 4861, 7.2.6 with
+/// MAX_NEIGHBOR_ADVERTISEMENT and RetransTimer).
+const MOST_ADVERTISEMENTS: usize = 3;
+const BETWEEN_ADVERTISEMENTS: u32 = 1000;
 
-/// When a neighbour advertisement is sent again: at most 3 in all, at least 1 s apart (RFC 4861,
-/// 7.2.6 with MAX_NEIGHBOR_ADVERTISEMENT and RetransTimer).
-const NA_REPEATS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
-
-/// Starts a process that announces `vip` again and again while the caller goes its way.
+/// Starts a process that announces `vips` at each of `times`, in ms from now, while the caller goes
+/// its way.
 ///
-/// It is in a process group of its own: keepalived kills that of a notify script. It is handed
-/// `socket` as its stdin only to close it last: closing a packet socket waits for an RCU grace
-/// period in the kernel, about 12 ms (`packet_release`, `synchronize_net`).
-pub(super) fn repeat_detached(vip: &Vip, socket: OwnedFd) -> std::io::Result<()> {
+/// It is in a process group of its own: keepalived kills that of a notify script. It is handed the
+/// sockets of `wire` only to close them last, see [`Wire`].
+pub(super) fn repeat_detached(vips: &[Vip], times: &[u32], wire: &Wire) -> io::Result<()> {
+    let later: Vec<String> = times.iter().skip(1).map(u32::to_string).collect();
+    if later.is_empty() {
+        return Ok(());
+    }
+    let mut sockets = wire.opened();
+    let mut next = || match sockets.next() {
+        Some(socket) => Ok(Stdio::from(OwnedFd::from(socket.try_clone()?))),
+        None => Ok::<Stdio, io::Error>(Stdio::null()),
+    };
     Command::new("/proc/self/exe")
         .arg0("hookbox")
-        .args(["vip", "announce", "--repeats"])
-        .args(vip.to_string().split(' '))
+        .args(["vip", "announce", "--repeats", &later.join(",")])
+        .args(in_one_text(vips).split(' '))
         .process_group(0)
         .current_dir("/")
-        .stdin(Stdio::from(socket))
-        .stdout(Stdio::null())
+        .stdin(next()?)
+        .stdout(next()?)
         .stderr(Stdio::null())
         .spawn()
         .map(drop)
 }
 
-/// The detached process: announces `vip` at each of its times, until it is gone from this host.
+/// The detached process: announces `vips` at each of `times`, in ms from now, those that are still
+/// on this host.
 ///
 /// # Errors
 /// When the kernel does not answer or a frame cannot be sent.
-pub fn repeat(host: &Host, vip: &Vip, deadline: &Deadline) -> Result<()> {
+pub fn repeat(host: &Host, vips: &[Vip], times: &[u32], deadline: &Deadline) -> Result<()> {
     let since = Stopwatch::start();
-    let times: &[Duration] = match vip.address {
-        IpAddr::V4(_) => &ARP_REPEATS,
-        IpAddr::V6(_) => &NA_REPEATS,
-    };
     for time in times {
-        deadline.pause(time.saturating_sub(since.elapsed()))?;
-        if !host.has(vip)? {
+        let mut due: Vec<Vip> = vips.to_vec();
+        due.retain(|vip| vip.address.is_ipv4() || is_time_to_advertise(*time, times));
+        let after = Duration::from_millis(u64::from(*time));
+        if due.is_empty() {
+            continue;
+        }
+        deadline.pause(after.saturating_sub(since.elapsed()))?;
+        let held = host.list()?;
+        due.retain(|vip| held.iter().any(|held| vip.is_same_as(held)));
+        if due.is_empty() {
             return Ok(());
         }
-        host.tell(vip)?;
+        host.tell(&due)?;
     }
     Ok(())
+}
+
+/// Whether `time` is among those of `times` at which a neighbour advertisement may be sent again,
+/// the first having been sent at 0.
+fn is_time_to_advertise(time: u32, times: &[u32]) -> bool {
+    let mut last = 0;
+    let far_enough = times.iter().filter(|time| {
+        let is = time.saturating_sub(last) >= BETWEEN_ADVERTISEMENTS;
+        last = if is { **time } else { last };
+        is
+    });
+    let mut may = far_enough.take(MOST_ADVERTISEMENTS - 1);
+    may.any(|may| *may == time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advertisements_are_few_and_far_between_whatever_the_schedule() {
+        let advertised = |times: &[u32]| -> Vec<u32> {
+            let mut all = times.to_vec();
+            all.retain(|time| is_time_to_advertise(*time, times));
+            all
+        };
+        assert_eq!(advertised(&[200, 1000, 2000, 5000]), [1000, 2000]);
+        assert_eq!(advertised(&[500, 1500, 1700, 2600]), [1500, 2600]);
+        assert!(advertised(&[100, 200]).is_empty());
+    }
 }

@@ -3,35 +3,33 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use neli::consts::rtnl::Iff;
 use nix::poll::PollFlags;
 use pnet_base::MacAddr;
 use socket2::Socket;
 
 use super::host::missing;
+use super::netlink::View;
 use super::wire::{self, Heard, WhoHas};
 use super::{Host, Owner, Vip};
 use crate::error::Result;
 use crate::time::Deadline;
 
-/// How long the neighbours have to answer, all questions together. On a network where an answer
-/// takes longer than a few ms no database is replicated either.
-const PROBE: Duration = Duration::from_millis(100);
-
-/// How often is asked in that time: a frame may be lost.
+/// How often is asked: a frame may be lost.
 const QUESTIONS: u32 = 3;
 
-/// A question under way, and the place of its address among those asked about.
-type Put = (usize, WhoHas);
+/// A socket, and the questions that were put through it, each with the place of its address among
+/// those asked about.
+type Put<'h> = (&'h Socket, Vec<(usize, WhoHas)>);
 
 impl Host {
-    /// Who has `vip`'s address in the network of its interface, besides this host.
+    /// Who has `vip`'s address in the network of its interface, besides this host. Silence takes
+    /// `[network] probe`.
     ///
     /// # Errors
     /// [`Kind::Denied`](crate::error::Kind::Denied) without CAP_NET_RAW; when the interface is
     /// missing or down.
     pub fn who_has(&self, vip: &Vip) -> Result<Option<Owner>> {
-        let owners = self.owners(std::slice::from_ref(vip), PROBE)?;
+        let owners = self.owners(std::slice::from_ref(vip), self.network.probe)?;
         Ok(owners.into_iter().next().flatten())
     }
 
@@ -40,58 +38,78 @@ impl Host {
     /// # Errors
     /// As [`Host::who_has`].
     pub fn owners(&self, vips: &[Vip], limit: Duration) -> Result<Vec<Option<Owner>>> {
-        let own: Vec<MacAddr> = (self.kernel.interfaces()?.iter())
-            .filter_map(|link| link.mac)
-            .collect();
+        for socket in self.wire.opened() {
+            while Heard::next(socket).is_some() {}
+        }
+        self.ask(vips, limit, QUESTIONS)
+    }
+
+    /// Who has let itself be heard with one of `vips` since [`Host::owners`], or answers to one more
+    /// question.
+    ///
+    /// # Errors
+    /// As [`Host::who_has`].
+    pub fn owners_since(&self, vips: &[Vip]) -> Result<Vec<Option<Owner>>> {
+        self.ask(vips, self.network.probe / QUESTIONS, 1)
+    }
+
+    fn ask(&self, vips: &[Vip], limit: Duration, times: u32) -> Result<Vec<Option<Owner>>> {
         let mut owners = vec![None; vips.len()];
-        let mut asked: Vec<(Socket, Vec<Put>)> = Vec::new();
+        if limit.is_zero() {
+            return Ok(owners);
+        }
+        let view = self.kernel.view()?;
+        let own: Vec<MacAddr> = view.links.iter().filter_map(|link| link.mac).collect();
+        let mut asked: Vec<Put> = Vec::new();
         for is_ipv4 in [true, false] {
             let mut put = Vec::new();
             for (place, vip) in vips.iter().enumerate() {
                 if vip.address.is_ipv4() == is_ipv4
-                    && let Some(question) = self.question(vip)?
+                    && let Some(question) = self.question(vip, &view)?
                 {
                     put.push((place, question));
                 }
             }
             if let Some((place, _)) = put.first() {
                 let failed = |errno| wire::failed_to_send(&vips[*place].link, errno);
-                asked.push((wire::open(is_ipv4).map_err(failed)?, put));
+                asked.push((self.wire.socket(is_ipv4).map_err(failed)?, put));
             }
         }
         let deadline = self.kernel.deadline().at_most(limit);
-        for round in 0..QUESTIONS {
+        for time in 0..times {
             for (socket, put) in &asked {
                 for (place, question) in put.iter().filter(|(place, _)| owners[*place].is_none()) {
-                    let link = &vips[*place].link;
-                    let sent = question.put(socket);
-                    sent.map_err(|errno| wire::failed_to_send(link, errno))?;
+                    let failed = |errno| wire::failed_to_send(&vips[*place].link, errno);
+                    question.put(socket).map_err(failed)?;
                 }
             }
-            let until = deadline.at_most(deadline.left() / (QUESTIONS - round));
+            let until = deadline.at_most(deadline.left() / (times - time));
             listen(&asked, &own, &until, &mut owners)?;
         }
         Ok(owners)
     }
 
-    /// The MAC of the interface `link`; `None` where it has none.
+    /// The MAC from which this host answers, or would answer, for `vip`; `None` where there are no
+    /// neighbours.
     ///
     /// # Errors
-    /// When there is no such interface.
-    pub fn mac(&self, link: &str) -> Result<Option<[u8; 6]>> {
-        let interface = self.kernel.interface(link)?;
-        let interface = interface.ok_or_else(|| missing(link))?;
-        Ok(interface.mac.map(|mac| mac.octets()))
+    /// When the kernel does not answer in time.
+    pub fn mac(&self, vip: &Vip) -> Result<Option<[u8; 6]>> {
+        let view = self.kernel.view()?;
+        let usable = view.links_of(vip).find(|link| link.fault().is_none());
+        let mac = usable.and_then(|link| link.neighbours_see());
+        Ok(mac.map(|mac| mac.octets()))
     }
 
     /// None where there are no neighbours: loopback, tunnels and the like.
-    fn question(&self, vip: &Vip) -> Result<Option<WhoHas>> {
-        let link = self.kernel.interface(&vip.link)?;
+    fn question(&self, vip: &Vip, view: &View) -> Result<Option<WhoHas>> {
+        let usable = view.links_of(vip).find(|link| link.fault().is_none());
+        let link = usable.or_else(|| view.links_of(vip).next());
         let link = link.ok_or_else(|| missing(&vip.link))?;
-        if link.mac.is_none() || link.flags.contains(Iff::NOARP) {
+        if link.neighbours_see().is_none() {
             return Ok(None);
         }
-        let to = wire::packet_address(link.index);
+        let to = self.wire.place(link.index);
         let to = to.map_err(|errno| wire::failed_to_send(&vip.link, errno))?;
         Ok(Some(WhoHas::new(vip.address, to)))
     }
@@ -99,7 +117,7 @@ impl Host {
 
 /// Hears answers until every address has an owner or `deadline` passes.
 fn listen(
-    asked: &[(Socket, Vec<Put>)],
+    asked: &[Put<'_>],
     own: &[MacAddr],
     deadline: &Deadline,
     owners: &mut [Option<Owner>],

@@ -1,8 +1,10 @@
 //! Raw frames to and from the neighbours, and the question who has an address.
 
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
@@ -12,7 +14,9 @@ use pnet_packet::ethernet::EtherTypes;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::frames;
-use crate::error::{Error, Kind};
+use super::netlink::Interface;
+use crate::error::{Error, Kind, Result};
+use crate::time::Deadline;
 
 /// What of IPv6 is to come through the socket: ICMPv6 neighbour advertisements. Next header at byte
 /// 20 of the frame, type at byte 54; without this a busy host's whole traffic would.
@@ -29,6 +33,9 @@ const ONLY_ADVERTISEMENTS: [SockFilter; 6] = [
 const LOAD_BYTE: u16 = 0x30;
 const UNLESS_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
+
+/// What a full queue gets to empty itself.
+const QUEUE: Duration = Duration::from_millis(1);
 
 /// Longer than any answer that counts.
 const LONGEST_FRAME: usize = 128;
@@ -78,8 +85,84 @@ pub(crate) fn packet_address(index: u32) -> nix::Result<LinkAddr> {
         .ok_or(Errno::ENODEV)
 }
 
-/// Sends one frame.
-pub(crate) fn send(socket: &Socket, to: &LinkAddr, frame: &[u8]) -> nix::Result<()> {
+/// The sockets of a host, opened when they are needed.
+///
+/// Closing one waits for an RCU grace period in the kernel, about 12 ms (`packet_release`,
+/// `synchronize_net`). So there is one for all that is sent and heard, and a detached process may
+/// be handed it to close it last.
+#[derive(Default)]
+pub(super) struct Wire {
+    arp: OnceCell<Socket>,
+    neighbour_discovery: OnceCell<Socket>,
+    places: RefCell<Vec<LinkAddr>>,
+}
+
+impl Wire {
+    /// The socket for addresses of that kind.
+    pub fn socket(&self, is_ipv4: bool) -> nix::Result<&Socket> {
+        let cell = match is_ipv4 {
+            true => &self.arp,
+            false => &self.neighbour_discovery,
+        };
+        if let Some(socket) = cell.get() {
+            return Ok(socket);
+        }
+        let socket = open(is_ipv4)?;
+        Ok(cell.get_or_init(|| socket))
+    }
+
+    /// Those that were opened.
+    pub fn opened(&self) -> impl Iterator<Item = &Socket> {
+        [&self.arp, &self.neighbour_discovery]
+            .into_iter()
+            .filter_map(OnceCell::get)
+    }
+
+    /// As [`packet_address`], looked up once.
+    pub fn place(&self, index: u32) -> nix::Result<LinkAddr> {
+        let known = |places: &[LinkAddr]| {
+            let mut places = places.iter();
+            places
+                .find(|place| place.ifindex() == index as usize)
+                .copied()
+        };
+        if let Some(place) = known(&self.places.borrow()) {
+            return Ok(place);
+        }
+        let place = packet_address(index)?;
+        self.places.borrow_mut().push(place);
+        Ok(place)
+    }
+
+    /// Tells the neighbours on this interface that `address` is at `mac`.
+    pub fn announce(
+        &self,
+        address: IpAddr,
+        link: &Interface,
+        mac: MacAddr,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        // A router that says it is none is dropped from its neighbours' routes (RFC 4861, 7.2.5).
+        let forwarding = format!("/proc/sys/net/ipv6/conf/{}/forwarding", link.name);
+        let router = address.is_ipv6()
+            && std::fs::read_to_string(forwarding).is_ok_and(|text| text.trim() != "0");
+        let failed = |errno| failed_to_send(&link.name, errno);
+        let socket = self.socket(address.is_ipv4()).map_err(failed)?;
+        let to = self.place(link.index).map_err(failed)?;
+        for frame in frames::announcement(address, mac, router) {
+            loop {
+                match send(socket, &to, &frame) {
+                    // The queue is full.
+                    Err(Errno::EAGAIN | Errno::ENOBUFS) => deadline.pause(QUEUE)?,
+                    sent => break sent.map_err(failed)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn send(socket: &Socket, to: &LinkAddr, frame: &[u8]) -> nix::Result<()> {
     sendto(socket.as_raw_fd(), frame, to, MsgFlags::empty()).map(drop)
 }
 

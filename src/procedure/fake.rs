@@ -433,25 +433,25 @@ impl Link for FakeLink {
         self.call(|_| ())
     }
 
-    fn add(&self, vip: &Vip) -> Result<Changed> {
-        self.call(|vips| {
-            let was = vips.contains(vip);
-            if !was {
-                vips.push(vip.clone());
-            }
-            changed_if(!was)
+    fn add_all(&self, vips: &[Vip]) -> Result<Changed> {
+        self.call(|held| {
+            let before = held.len();
+            let missing = vips.iter().filter(|vip| !held.contains(vip));
+            let missing: Vec<Vip> = missing.cloned().collect();
+            held.extend(missing);
+            changed_if(held.len() != before)
         })
     }
 
-    fn del(&self, vip: &Vip) -> Result<Changed> {
-        self.call(|vips| {
-            let was = vips.contains(vip);
-            vips.retain(|known| known != vip);
-            changed_if(was)
+    fn del_all(&self, vips: &[Vip]) -> Result<Changed> {
+        self.call(|held| {
+            let before = held.len();
+            held.retain(|known| !vips.contains(known));
+            changed_if(held.len() != before)
         })
     }
 
-    fn announce(&self, _: &Vip) -> Result<Changed> {
+    fn announce_all(&self, _: &[Vip]) -> Result<Changed> {
         self.call(|_| Changed::Yes)
     }
 }

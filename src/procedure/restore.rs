@@ -68,9 +68,7 @@ pub fn restore<'a>(
     match how.before.old_writes {
         Some(Writes::Closed | Writes::ClosedToAll) => {
             run.note(format!("{name} took no writes before, so it stays closed"));
-            for address in how.addresses {
-                put_on(run, address)?;
-            }
+            put_on(run, how.addresses)?;
         }
         Some(Writes::Open) | None => {
             establish(run, how.old, how.addresses, how.closing, Some(ask_through))?;
