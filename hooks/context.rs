@@ -179,7 +179,7 @@ impl Context {
         }
         let names = self.own_names();
         match names.iter().find_map(|name| hosts.get(name)) {
-            Some(own) => vips.into_iter().map(|vip| own.place(vip)).collect(),
+            Some(own) => vips.iter().map(|vip| own.place(vip)).collect(),
             None => vips,
         }
     }

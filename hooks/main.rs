@@ -4,6 +4,7 @@ mod argv;
 mod check_mysql;
 mod context;
 mod contract;
+mod ensure;
 mod fence;
 mod grants;
 mod guard;

@@ -266,8 +266,15 @@ pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
         }
         _ => {}
     }
-    let host = side.host(config).cloned().unwrap_or_default();
-    Ok(vips.into_iter().map(|vip| host.place(vip)).collect())
+    Ok(vips.iter().map(|vip| on_host(config, side, vip)).collect())
+}
+
+/// `vip` on the interfaces that it has on the host of `side`.
+pub fn on_host(config: &Config, side: &Side, vip: &Vip) -> Vip {
+    match side.host(config) {
+        Some(host) => host.place(vip),
+        None => vip.clone(),
+    }
 }
 
 /// The host of `side`, if it has any of `vips`. Its login begins now and goes on beside whatever is

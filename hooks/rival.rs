@@ -21,7 +21,7 @@ pub fn known(context: &Context) -> Vec<Known> {
     others
         .filter_map(|peer| {
             Some(Known {
-                name: peer.host.clone(),
+                name: peer.name().to_owned(),
                 address: peer.host.parse().ok()?,
             })
         })
@@ -40,7 +40,7 @@ pub fn put_out(run: &mut Run<'_>, context: &Context, owner: &Known, vips: &[Vip]
     let db = Server::new(endpoint, login, context.deadline.clone());
     close(run, context, &db)?;
     let side = Side {
-        name: peer.host.clone(),
+        name: peer.name().to_owned(),
         address: peer.host.clone(),
         port: peer.port,
         ssh: Place {
@@ -52,8 +52,9 @@ pub fn put_out(run: &mut Run<'_>, context: &Context, owner: &Known, vips: &[Vip]
         },
     }
     .configured(config);
-    let own = side.host(config).cloned().unwrap_or_default();
-    let vips: Vec<Vip> = vips.iter().map(|vip| own.place(vip.clone())).collect();
+    let vips: Vec<Vip> = (vips.iter())
+        .map(|vip| mha::on_host(config, &side, vip))
+        .collect();
     let Some(host) = mha::remote(context, &side, &vips, config.ssh.connect)? else {
         return Ok(());
     };

@@ -16,6 +16,7 @@ use hookbox::time::Deadline;
 
 use crate::context::{self, Context, complain, say};
 use crate::contract::{self, Caller};
+use crate::ensure;
 use crate::rival;
 use crate::status;
 use crate::verify;
@@ -61,6 +62,7 @@ pub fn command() -> Command {
         .after_help(EXAMPLE)
         .subcommand_required(true)
         .subcommand(status::vip_command())
+        .subcommand(ensure::command())
         .subcommand(verify::command())
         .subcommand(
             verb("add", "put it on its interface and announce it")
@@ -142,6 +144,7 @@ pub fn main(applet: &str, matches: &ArgMatches) -> ExitCode {
     };
     match verb {
         "status" => return status::vip_main(applet, matches),
+        "ensure" => return ensure::main(applet, matches),
         "verify" => return verify::main(applet, matches),
         _ => {}
     }

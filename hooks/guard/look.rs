@@ -51,11 +51,11 @@ impl<'a> Guard<'a> {
     pub fn new(context: &'a Context) -> Result<Guard<'a>> {
         let config = &context.config;
         if config.check.witness.is_empty() && config.peer.is_empty() {
-            let what = "guard has nobody to ask";
+            let what = "there is nobody to ask";
             return Err(Error::new(Kind::Config, what)
                 .advise("name the gateway in [check] witness and the other servers as [[peer]]"));
         }
-        let host = Host::open(&context.deadline)?;
+        let host = Host::open(&context.deadline)?.with(&config.network);
         let mut witnesses = Vec::new();
         for text in &config.check.witness {
             witnesses.push(Witness::parse(text)?);
@@ -77,6 +77,15 @@ impl<'a> Guard<'a> {
             witnesses,
             places: context.places(&Login::local(&config.mysql)?)?,
         })
+    }
+
+    /// Whether anybody answers: a peer did, or a witness does now.
+    pub fn has_company(&self, peer_answered: bool) -> Result<bool> {
+        let limit = self
+            .context
+            .deadline
+            .at_most(self.context.config.check.witness_limit);
+        Ok(peer_answered || Asked::ask(&self.witnesses).anyone(&limit)?.is_some())
     }
 
     pub fn local(&self) -> Result<Server> {

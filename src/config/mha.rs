@@ -113,11 +113,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// `vip` as it is on this host, on the interfaces that it has here.
-    pub fn place(&self, vip: Vip) -> Vip {
+    /// `vip` on the interfaces that it has on this host.
+    pub fn place(&self, vip: &Vip) -> Vip {
         let mut vip = match &self.interface {
             Some(interface) => vip.on(interface),
-            None => vip,
+            None => vip.clone(),
         };
         if let Some(fallback) = &self.fallback {
             vip.fallback = fallback.clone();

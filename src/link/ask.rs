@@ -89,6 +89,18 @@ impl Host {
         Ok(owners)
     }
 
+    /// The MAC from which this host answers, or would answer, for `vip`; `None` where there are no
+    /// neighbours.
+    ///
+    /// # Errors
+    /// When the kernel does not answer in time.
+    pub fn mac(&self, vip: &Vip) -> Result<Option<[u8; 6]>> {
+        let view = self.kernel.view()?;
+        let usable = view.links_of(vip).find(|link| link.fault().is_none());
+        let mac = usable.and_then(|link| link.neighbours_see());
+        Ok(mac.map(|mac| mac.octets()))
+    }
+
     /// None where there are no neighbours: loopback, tunnels and the like.
     fn question(&self, vip: &Vip, view: &View) -> Result<Option<WhoHas>> {
         let usable = view.links_of(vip).find(|link| link.fault().is_none());

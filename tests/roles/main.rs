@@ -9,6 +9,10 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod ensure;
+mod mha;
+mod notify_down;
 mod site;
 mod status;
+mod units;
 mod verify;
