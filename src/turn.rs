@@ -91,7 +91,8 @@ impl Meeting {
     /// # Errors
     /// When it cannot be made: without it two runs could work against each other.
     pub fn at(dir: &Path) -> Result<Meeting> {
-        let is_ours = |there: Metadata| there.is_dir() && there.permissions().mode() & 0o700 == 0o700;
+        let is_ours =
+            |there: Metadata| there.is_dir() && there.permissions().mode() & 0o700 == 0o700;
         if std::fs::metadata(dir).is_ok_and(is_ours) {
             return Ok(Meeting {
                 dir: dir.to_owned(),
