@@ -14,6 +14,7 @@ use crate::lab::{Host, Process, Replication, Switch, rows, wait_until};
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
 const DATA: &str = "/var/lib/mysql";
 const SETTINGS: &str = "/etc/mysql/lab.cnf";
+const CONFIG: &str = "/etc/hookbox/hookbox.toml";
 const PROGRAM: &str = "/usr/sbin/hookbox";
 
 /// Whether replicas are let in by TLS alone.
@@ -55,6 +56,40 @@ impl Server {
             engine,
             process: None,
             settings: lines,
+        }
+    }
+
+    /// Makes hookbox's account and that of replicas as `hookbox grants` prints them for this server,
+    /// and that of an application.
+    fn make_accounts(&self) {
+        let version = self.ask("SELECT VERSION()");
+        let toml = "[mysql]\nuser = 'hookbox'\npassword_file = '/etc/hookbox/password'\n";
+        self.host.write(CONFIG, toml, 0o644);
+        self.host
+            .write("/etc/hookbox/password", "change-me\n", 0o600);
+        let printed = |whom: &str| {
+            let mut command = self.host.command(env!("CARGO_BIN_EXE_hookbox"));
+            let command = command.args(["grants", "--version", &version, "--for", whom]);
+            let output = command.args(["--from", "10.77.0.%"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let repl = printed("replication").replace("change-me", "replpass");
+        let app = "CREATE USER app@localhost IDENTIFIED BY 'apppass';
+            GRANT ALL ON lab.* TO app@localhost;
+            GRANT ALL ON other.* TO app@localhost;";
+        let mut root = self.root();
+        for script in [&printed("mysql"), &repl, app] {
+            let lines: Vec<&str> = script.lines().filter(|l| !l.starts_with("--")).collect();
+            let lines = lines.join("\n");
+            for sql in lines
+                .split(";")
+                .map(str::trim)
+                .filter(|sql| !sql.is_empty())
+            {
+                root.query_drop(sql)
+                    .unwrap_or_else(|e| panic!("{sql}: {e}"));
+            }
         }
     }
 
@@ -310,13 +345,7 @@ fn fresh_data(engine: Engine) -> Arc<Vec<u8>> {
         engine.initialize(DATA)
     ));
     server.start();
-    let mut root = server.root();
-    root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
-    for statement in engine.accounts() {
-        root.query_drop(&statement)
-            .unwrap_or_else(|e| panic!("{statement}: {e}"));
-    }
-    drop(root);
+    server.make_accounts();
     let process = server.process.take().unwrap();
     process.signal("TERM");
     process.wait_for_end();

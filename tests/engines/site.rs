@@ -62,6 +62,13 @@ pub fn run(engine: Engine, by: Replication, name: &str, case: fn(&mut Site) -> S
     site.reset();
     let ready = started.elapsed();
     let found = case(&mut site);
+    for server in [&site.db1, &site.db2] {
+        let told = told(server);
+        // What `hookbox grants` prints is enough.
+        for refusal in ["denied", "error 1227", "error 1142"] {
+            assert!(!told.contains(refusal), "{refusal}: {told}");
+        }
+    }
     eprintln!(
         "{} {by:?} {name}: {found} (ready after {ready:.1?}, done after {:.1?})",
         engine.name(),
