@@ -1,18 +1,23 @@
-//! `make bench`: for how long an application cannot write while stock MHA changes the primary, with
+//! `make bench`: how long it takes until a virtual address has come to a host; and for how long an application cannot write while stock MHA changes the primary, with
 //! hookbox and, interleaved with it, with the scripts in `BASELINE`.
 //!
 //! `BASELINE` is a directory with `master_ip_failover` and `master_ip_online_change` for the virtual
-//! address 10.77.0.100 on eth0; `RUNS` says how often each is measured (default 5).
+//! address 10.77.0.100 on eth0; `RUNS` says how often each is measured (default 5). With
+//! `ONLY_ADDRESSES` MHA is left out.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "it tells a person what it measured"
 )]
 
+mod addresses;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
+#[path = "../tests/support/net.rs"]
+mod net;
 
 use std::fs;
 use std::path::Path;
@@ -52,6 +57,10 @@ fn main() -> ExitCode {
     // Cargo puts examples one directory below the program.
     let examples = std::env::current_exe().unwrap();
     let program = examples.parent().unwrap().with_file_name("hookbox");
+    addresses::compare(&program, runs);
+    if std::env::var_os("ONLY_ADDRESSES").is_some() {
+        return ExitCode::SUCCESS;
+    }
     let mut bench = Bench::new(&program);
     let mut contenders = vec![Hooks::Hookbox];
     if !baseline.is_empty() {

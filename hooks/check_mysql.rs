@@ -14,7 +14,7 @@ use hookbox::config::Config;
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::{Host, Link, Vip};
+use hookbox::link::{Host, Link};
 use hookbox::log::Patient;
 use hookbox::maintenance;
 use hookbox::memory::{Memory, since_boot};
@@ -257,18 +257,14 @@ fn read_only_with_vip(
 }
 
 fn has_vip(config: &Config, deadline: &Deadline) -> bool {
-    let vips = config
-        .vip
-        .iter()
-        .filter_map(|text| text.parse::<Vip>().ok());
-    let mut vips = vips.peekable();
-    if vips.peek().is_none() {
+    let vips = config.vips_of_primary().unwrap_or_default();
+    if vips.is_empty() {
         return false;
     }
     let Ok(host) = Host::open(deadline) else {
         return false;
     };
-    vips.any(|vip| host.has(&vip).unwrap_or(false))
+    vips.iter().any(|vip| host.has(vip).unwrap_or(false))
 }
 
 fn passes(config: &Config, seen: &Seen) -> bool {
@@ -359,6 +355,7 @@ fn start_asking_for_space(dir: &Path, run: &Path) -> Result<Child> {
         .arg0("hookbox")
         .args(["check_mysql", "--free-mib"])
         .args([dir, run])
+        .env_clear() // there may be passwords in it
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command as Process, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
@@ -16,14 +18,14 @@ use hookbox::db::server::Server;
 use hookbox::db::{Database, PeerState};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::journal::Journal;
-use hookbox::link::Host;
+use hookbox::link::{Host, Vip};
 use hookbox::procedure::demote::Demotion;
 use hookbox::run::{Entry, Mark, Mode, Outcome, Run};
 use hookbox::secret::Login;
 use hookbox::time::Deadline;
 use hookbox::turn::{Meeting, Wished};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use signal_hook::flag;
 
 /// What every applet starts from.
 pub struct Context {
@@ -108,18 +110,16 @@ impl Context {
     /// # Errors
     /// When the kernel refuses.
     pub fn give_way_to(&self, newer: Option<(Meeting, Wished)>) -> Result<()> {
-        let refused = |errno| Error::new(Kind::Bug, "watch for signals").because(errno);
-        let mut signals = SigSet::empty();
-        signals.add(Signal::SIGTERM);
-        signals.add(Signal::SIGINT);
-        signals.thread_block().map_err(refused)?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let fd = SignalFd::with_flags(&signals, flags).map_err(refused)?;
+        let arrived = Arc::new(AtomicUsize::new(0));
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            // Caught and not blocked: children inherit what is blocked, and a connection by ssh
+            // that is kept would take no SIGTERM.
+            flag::register_usize(signal as i32, arrived.clone(), signal as usize)
+                .map_err(|error| Error::new(Kind::Bug, "watch for signals").because(error))?;
+        }
         self.deadline.watched_by(Rc::new(move || {
-            if let Ok(Some(signal)) = fd.read_signal() {
-                let name =
-                    Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
-                return Err(Error::new(Kind::Overtaken, format!("{name} arrived")));
+            if let Ok(signal) = Signal::try_from(arrived.load(Ordering::Relaxed) as i32) {
+                return Err(Error::new(Kind::Overtaken, format!("{signal} arrived")));
             }
             match &newer {
                 Some((meeting, wished)) => meeting.still_wanted(wished),
@@ -143,17 +143,45 @@ impl Context {
 
     /// The configured peers that are not this host's own server: the same file may be on all hosts.
     pub fn others(&self) -> Vec<&Peer> {
+        self.own_and_others().1
+    }
+
+    /// What `[[peer]]` says of this host's own server, if it is there, and of the others.
+    pub fn own_and_others(&self) -> (Option<&Peer>, Vec<&Peer>) {
         let host = Host::open(&self.deadline);
         let is_here = |address| match &host {
             Ok(host) => host.holds(address).unwrap_or(false),
             Err(_) => false,
         };
-        let is_own = |peer: &Peer| {
+        let is_own = |peer: &&Peer| {
             let address = peer.host.parse::<IpAddr>();
             peer.port == self.config.mysql.port && address.is_ok_and(is_here)
         };
-        let peers = self.config.peer.iter();
-        peers.filter(|peer| !is_own(peer)).collect()
+        let (own, others): (Vec<_>, _) = self.config.peer.iter().partition(is_own);
+        (own.first().copied(), others)
+    }
+
+    /// What this host may be called in the configuration, what it is best called first: by
+    /// `[[peer]]`, or as it calls itself.
+    pub fn own_names(&self) -> Vec<String> {
+        let own = self.own_and_others().0;
+        let by_peer = own.map(|own| [own.name().to_owned(), own.host.clone()]);
+        let itself = nix::unistd::gethostname().ok();
+        let itself = itself.and_then(|name| name.into_string().ok());
+        by_peer.into_iter().flatten().chain(itself).collect()
+    }
+
+    /// `vips` on the interface that they have on this host.
+    pub fn placed_here(&self, vips: Vec<Vip>) -> Vec<Vip> {
+        let hosts = &self.config.host;
+        if hosts.is_empty() {
+            return vips;
+        }
+        let names = self.own_names();
+        match names.iter().find_map(|name| hosts.get(name)) {
+            Some(own) => vips.iter().map(|vip| own.place(vip)).collect(),
+            None => vips,
+        }
     }
 
     /// The other servers, all asked at the same time for at most `[promote] peer_limit`.
@@ -287,6 +315,7 @@ fn see_peer(peer: &Server) -> Result<PeerState> {
 }
 
 /// Starts hookbox with these `words` and the configuration of `matches`, detached from this process.
+/// It has the same environment, since its passwords may be there.
 ///
 /// # Errors
 /// When the program cannot be started.

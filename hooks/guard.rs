@@ -20,7 +20,7 @@ use crate::context::{self, Context, complain};
 use crate::contract::{self, Caller};
 use crate::fence;
 
-mod look;
+pub mod look;
 
 /// The timer's period. What is left of `grace` below this is waited for, or the look that ends it
 /// would come almost a period late.

@@ -4,6 +4,7 @@ mod argv;
 mod check_mysql;
 mod context;
 mod contract;
+mod ensure;
 mod fence;
 mod grants;
 mod guard;
@@ -12,12 +13,16 @@ mod look_at_source;
 mod maintenance;
 mod master_ip_failover;
 mod master_ip_online_change;
+mod members;
 mod mha;
 mod mha_args;
 mod notify;
+mod notify_down;
 mod rejoin;
+mod rival;
 mod status;
 mod undo;
+mod verify;
 mod vip;
 
 use std::ffi::OsString;
@@ -91,6 +96,14 @@ pub const APPLETS: &[Applet] = &[
         main: notify::main,
     },
     Applet {
+        name: "notify_down",
+        about: "stop keepalived on this host, when virtual_server finds its server down",
+        hook: true,
+        lenient: false,
+        command: notify_down::command,
+        main: notify_down::main,
+    },
+    Applet {
         name: "master_ip_failover",
         about: "MHA: put a dead primary away, bring the new one into service",
         hook: true,
@@ -132,7 +145,7 @@ pub const APPLETS: &[Applet] = &[
     },
     Applet {
         name: "vip",
-        about: "add, delete, show or announce a virtual address on this host",
+        about: "virtual addresses: add, delete, announce here; status and verify everywhere",
         hook: false,
         lenient: false,
         command: vip::command,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use hookbox::config::{Config, Unfenced};
+use hookbox::config::{Config, OnConflict, Unfenced};
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, State, Writes};
@@ -23,6 +23,10 @@ use hookbox::time::Deadline;
 use crate::context::{Context, complain};
 use crate::contract::{self, Caller};
 use crate::mha_args::{Call, Order};
+
+mod start;
+
+pub use start::start;
 
 /// How long whoever answers at a virtual address may take to say who it is.
 const ANSWER: Duration = Duration::from_millis(300);
@@ -243,12 +247,13 @@ pub fn server(context: &Context, side: &Side, login: Login) -> Server {
     Server::new(endpoint, login, context.deadline.clone())
 }
 
-/// The virtual addresses, on the interface that they have on the host of `side`.
+/// The virtual addresses of the primary, on the interface that they have on the host of `side`.
 ///
 /// # Errors
 /// [`Kind::Config`] when there are none and the configuration does not say that this is meant.
 pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
-    match (config.vip.is_empty(), config.mha.no_vip) {
+    let vips = config.vips_of_primary()?;
+    match (vips.is_empty(), config.mha.no_vip) {
         (true, false) => {
             return Err(Error::new(Kind::Config, "no virtual address is configured")
                 .advise("set vip = [\"ADDRESS/PREFIX dev IF\"], or [mha] no_vip = true"));
@@ -261,35 +266,46 @@ pub fn vips_on(config: &Config, side: &Side) -> Result<Vec<Vip>> {
         }
         _ => {}
     }
-    let interface = side.host(config).and_then(|host| host.interface.clone());
-    let on_host = |text: &String| {
-        let mut vip: Vip = text.parse()?;
-        if let Some(interface) = &interface {
-            // A label names the interface that it is on.
-            vip.label = vip
-                .label
-                .map(|label| label.replacen(&vip.link, interface, 1));
-            vip.link = interface.clone();
-        }
-        Ok(vip)
-    };
-    config.vip.iter().map(on_host).collect()
+    Ok(vips.iter().map(|vip| on_host(config, side, vip)).collect())
 }
 
-/// The host of `side`, whose login begins now and goes on beside whatever is done next; it may
-/// take `connect`.
+/// `vip` on the interfaces that it has on the host of `side`.
+pub fn on_host(config: &Config, side: &Side, vip: &Vip) -> Vip {
+    match side.host(config) {
+        Some(host) => host.place(vip),
+        None => vip.clone(),
+    }
+}
+
+/// The host of `side`, if it has any of `vips`. Its login begins now and goes on beside whatever is
+/// done next; it may take `connect`.
 ///
 /// # Errors
 /// [`Kind::Config`] when ssh's client cannot be started.
-pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remote> {
+pub fn remote(
+    context: &Context,
+    side: &Side,
+    vips: &[Vip],
+    connect: Duration,
+) -> Result<Option<Remote>> {
+    if vips.is_empty() {
+        return Ok(None);
+    }
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
-    Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)
+    let mut network = context.config.network.clone();
+    // Two hosts may have it: so it is configured.
+    if context.config.mha.unfenced == Unfenced::Proceed && network.on_conflict == OnConflict::Refuse
+    {
+        network.on_conflict = OnConflict::Take;
+    }
+    let remote = Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)?;
+    Ok(Some(remote.with(&network)))
 }
 
 /// `vips` on the host of `link`.
-pub fn addresses<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
+pub fn addresses_on<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
     let Some(link) = link else {
         return Vec::new();
     };

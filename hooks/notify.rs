@@ -4,13 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
-use hookbox::config::{Config, SemiSyncAt};
+use hookbox::config::SemiSyncAt;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::last_seen::LastSeen;
-use hookbox::link::{Host, Link, Vip};
+use hookbox::link::{Host, Link};
 use hookbox::maintenance;
+use hookbox::procedure::bring;
 use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::procedure::events;
 use hookbox::procedure::lossless::Evidence;
@@ -23,7 +24,7 @@ use hookbox::turn::{Meeting, Turn, Wish, Wished};
 
 use crate::context::{self, Context, complain};
 use crate::contract::{self, Caller};
-use crate::rejoin;
+use crate::{rejoin, rival};
 
 /// What a promotion takes besides waiting for the applier: a few round trips and, at worst, a
 /// peer whose writers must be ended first.
@@ -221,7 +222,7 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> 
             Successor::forget(&config.paths.state).map(|()| Changed::Yes)
         })?;
     }
-    announce(run, config)?;
+    announce(run, context)?;
     events::start_as_last_seen(run, context.server()?, &last_seen, &config.paths.run)
 }
 
@@ -284,14 +285,19 @@ fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Resu
 }
 
 /// Keepalived announced the address when it added it, which was before this server could take
-/// writes; a neighbour that missed that learns it now.
-fn announce(run: &mut Run<'_>, config: &Config) -> Result<()> {
-    let host = Host::open(run.deadline())?;
-    for text in &config.vip {
-        let vip: Vip = text.parse()?;
+/// writes; a neighbour that missed that learns it now. Nor did it ask whether another host has it.
+fn announce(run: &mut Run<'_>, context: &Context) -> Result<()> {
+    let config = &context.config;
+    let host = Host::open(run.deadline())?.with(&config.network);
+    let mut vips = Vec::new();
+    for vip in context.placed_here(config.vips_of_primary()?) {
         if host.has(&vip)? {
-            run.act(&format!("announce {vip}"), || host.announce(&vip))?;
+            vips.push(vip);
         }
     }
-    Ok(())
+    if vips.is_empty() {
+        return Ok(());
+    }
+    bring::announce(run, &host, &vips)?;
+    bring::note_rivals(run, &host, &vips, &rival::known(context))
 }

@@ -1,16 +1,14 @@
 //! `rejoin`: the server on this host, the primary of before, becomes a replica of the new one.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command as Process, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use hookbox::config::Config;
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Source};
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::{Host, Link, Vip};
+use hookbox::link::{Host, Link};
 use hookbox::procedure::demote::Demotion;
 use hookbox::procedure::rejoin::{Rejoin, rejoin};
 use hookbox::run::{Changed, Mode, Outcome, Run};
@@ -106,7 +104,7 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             turn = Some(meeting.take_turn(name, run.deadline())?);
         }
         let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
-        no_address(run, &context.config, &host)?;
+        no_address(run, &context, &host)?;
         let config = &context.config.rejoin;
         let how = Rejoin {
             source: Source {
@@ -177,20 +175,24 @@ fn not_wanted(error: Error) -> Error {
 }
 
 /// Clients come to whoever has a virtual address; and it is no name of a server.
-fn no_address(run: &mut Run<'_>, config: &Config, source: &str) -> Result<()> {
-    if config.vip.is_empty() {
+fn no_address(run: &mut Run<'_>, context: &Context, source: &str) -> Result<()> {
+    let config = &context.config;
+    let roles = config.roles()?;
+    if roles.is_empty() {
         return Ok(());
     }
+    let mut all = roles.iter().flat_map(|role| &role.vips);
+    let is_virtual = all.any(|vip| vip.address.to_string() == source);
+    let vips = context.placed_here(config.vips_of_primary()?);
     let deadline = run.deadline().clone();
     run.check("no virtual address is here", || {
+        if is_virtual {
+            let what = format!("{source} is a virtual address: it leads to whoever has it");
+            return Err(Error::new(Kind::Usage, what).advise("name the server itself"));
+        }
         let here = Host::open(&deadline)?;
-        for text in &config.vip {
-            let vip: Vip = text.parse()?;
-            if vip.address.to_string() == source {
-                let what = format!("{source} is a virtual address: it leads to whoever has it");
-                return Err(Error::new(Kind::Usage, what).advise("name the server itself"));
-            }
-            if here.has(&vip)? {
+        for vip in &vips {
+            if here.has(vip)? {
                 let what = format!("{vip} is on this host, where clients expect the primary");
                 return Err(Error::new(Kind::Refused, what).advise(format!(
                     "let another host have it first, or hookbox vip del {vip}"
@@ -222,23 +224,7 @@ fn remember(run: &mut Run<'_>, context: &Context, source: &Server) -> Result<()>
 /// # Errors
 /// When the program cannot be started.
 pub fn start(matches: &ArgMatches, source: &str) -> Result<Changed> {
-    let mut rejoin = Process::new("/proc/self/exe");
-    rejoin.arg0("hookbox").args(["rejoin", "--source", source]);
-    if let Some(path) = matches.get_one::<std::path::PathBuf>("config") {
-        rejoin.arg("--config").arg(path);
-    }
-    if let Some(instance) = matches.get_one::<String>("instance") {
-        rejoin.args(["--instance", instance]);
-    }
-    rejoin
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    rejoin
-        .spawn()
-        .map(|_| Changed::Yes)
-        .map_err(|error| Error::new(Kind::Bug, "start hookbox rejoin").because(error))
+    context::start_detached(matches, &["rejoin", "--source", source]).map(|()| Changed::Yes)
 }
 
 #[cfg(test)]

@@ -6,26 +6,41 @@ use std::cell::{Cell, RefCell};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use hookbox::config::{Network, OnConflict};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{self, Answer, Host, Link, Step, Vip};
-use hookbox::run::{Changed, Entry, Mark, Outcome, Run};
+use hookbox::procedure::bring::{self, Known, announce, bring};
+use hookbox::run::{Entry, Mark, Outcome, Run};
 use hookbox::time::Deadline;
 
 use crate::context::{self, Context, complain, say};
 use crate::contract::{self, Caller};
+use crate::ensure;
+use crate::rival;
+use crate::status;
+use crate::verify;
 
 const DEFAULT_LIMIT: &str = "5s";
 
-/// Longer than the last repeat, so that only a host that no longer answers runs into it.
-const REPEATS_LIMIT: Duration = Duration::from_secs(10);
+/// What is left after the last repeat, so that only a host that no longer answers runs out of time.
+const AFTER_LAST_REPEAT: Duration = Duration::from_secs(5);
 
 const EXAMPLE: &str = "\
 Example:
   # hookbox vip add 10.0.0.100/24 dev eth0
   vip:   0.000s  done        eth0 can take 10.0.0.100
-  vip:   0.000s  done        add 10.0.0.100/24 dev eth0
-  vip:   0.001s  done        announce 10.0.0.100/24 dev eth0
+  vip:   0.061s  done        nobody else has 10.0.0.100
+  vip:   0.061s  done        add 10.0.0.100/24 dev eth0
+  vip:   0.063s  done        announce 10.0.0.100/24 dev eth0
+  vip:   0.084s  done        nobody else has 10.0.0.100 even now
+
+An address:
+  10.0.0.100/24 dev eth0
+  fd00::100/64 dev eth0 fallback eth1,eth2
+  10.0.0.100/32 dev eth0 label eth0:vip preferred_lft 0
+Several, all of them or none:
+  10.0.0.100/24 dev eth0 and 10.0.1.100/24 dev eth1
 
 Exit status: 0 done, or was so already; 2 wrong arguments; 3 refused, nothing changed; \
 4 failed and taken back; 5 failed, and something could not be taken back.";
@@ -38,20 +53,25 @@ pub fn command() -> Command {
         .help("name that old ifconfig shows, at most 15 bytes");
     let repeats = Arg::new("repeats")
         .long("repeats")
-        .action(ArgAction::SetTrue)
+        .value_name("MS,MS")
+        .value_parser(value_parser!(u32))
+        .value_delimiter(',')
         .hide(true);
+    let vip = || address().required(true);
     Command::new("vip")
         .after_help(EXAMPLE)
         .subcommand_required(true)
+        .subcommand(status::vip_command())
+        .subcommand(ensure::command())
+        .subcommand(verify::command())
         .subcommand(
             verb("add", "put it on its interface and announce it")
-                .arg(address().required(true))
-                .arg(label)
+                .args([vip(), label, probe(), on_conflict(), schedule()])
                 .arg(context::dry_run()),
         )
         .subcommand(
             verb("del", "take it off its interface")
-                .arg(address().required(true))
+                .arg(vip())
                 .arg(context::dry_run()),
         )
         .subcommand(
@@ -62,14 +82,35 @@ pub fn command() -> Command {
             .arg(address()),
         )
         .subcommand(
-            verb(
-                "announce",
-                "tell the neighbours where it is, now and for 5 s more",
-            )
-            .arg(address().required(true))
-            .arg(repeats)
-            .arg(context::dry_run()),
+            verb("announce", "tell the neighbours where it is")
+                .args([vip(), repeats, schedule()])
+                .arg(context::dry_run()),
         )
+}
+
+fn probe() -> Arg {
+    Arg::new("probe")
+        .long("probe")
+        .value_name("TIME")
+        .value_parser(humantime::parse_duration)
+        .help("how long others may take to say that they have it, 0s to ask nobody [default: [network] probe]")
+}
+
+fn on_conflict() -> Arg {
+    Arg::new("on-conflict")
+        .long("on-conflict")
+        .value_name("WORD")
+        .value_parser(["refuse", "fence", "take"])
+        .help("what to do if another host has it [default: [network] on_conflict]")
+}
+
+fn schedule() -> Arg {
+    Arg::new("announce")
+        .long("announce")
+        .value_name("MS,MS")
+        .value_parser(value_parser!(u32))
+        .value_delimiter(',')
+        .help("when the neighbours are told [default: [network] announce]")
 }
 
 fn verb(name: &'static str, about: &'static str) -> Command {
@@ -92,7 +133,7 @@ fn verb(name: &'static str, about: &'static str) -> Command {
 fn address() -> Arg {
     Arg::new("address")
         .value_name("ADDR/PREFIX dev IF")
-        .num_args(1..=5)
+        .num_args(1..)
         .help("for example 10.0.0.100/24 dev eth0")
 }
 
@@ -101,6 +142,12 @@ pub fn main(applet: &str, matches: &ArgMatches) -> ExitCode {
     let Some((verb, matches)) = matches.subcommand() else {
         return ExitCode::from(2);
     };
+    match verb {
+        "status" => return status::vip_main(applet, matches),
+        "ensure" => return ensure::main(applet, matches),
+        "verify" => return verify::main(applet, matches),
+        _ => {}
+    }
     let report = Report::default();
     let outcome = carry_out(applet, verb, matches, &report).unwrap_or_else(|error| {
         complain(&error);
@@ -116,66 +163,93 @@ pub fn main(applet: &str, matches: &ArgMatches) -> ExitCode {
 }
 
 fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) -> Result<Outcome> {
-    let vip = read_vip(matches)?;
-    if let Some(vip) = &vip
-        && verb == "announce"
-        && matches.get_flag("repeats")
-    {
-        let deadline = Deadline::after(REPEATS_LIMIT);
-        return link::repeat(&Host::open(&deadline)?, vip, &deadline).map(|()| Outcome::Done);
+    let vips = read_vips(matches)?;
+    if let Ok(Some(times)) = matches.try_get_many::<u32>("repeats") {
+        let times: Vec<u32> = times.copied().collect();
+        let last = Duration::from_millis(times.last().copied().unwrap_or_default().into());
+        let deadline = Deadline::after(last + AFTER_LAST_REPEAT);
+        return link::repeat(&Host::open(&deadline)?, &vips, &times, &deadline)
+            .map(|()| Outcome::Done);
     }
     let limit = matches.get_one("limit").copied().unwrap_or_default();
     if verb == "show" {
         let host = Host::open(&Deadline::after(limit))?;
-        report.here.replace(Some(show(&host, vip)?));
+        report.here.replace(Some(show(&host, vips)?));
         return Ok(Outcome::Done);
     }
-    let Some(vip) = vip else {
-        return Err(Error::new(Kind::Usage, format!("{verb} needs an address")));
-    };
     let context = Context::new(applet, matches, |_| limit)?;
     context.give_way_to(None)?;
-    let host = Host::open(&context.deadline)?;
+    let network = overridden(&context.config.network, matches)?;
+    let host = Host::open(&context.deadline)?.with(&network);
+    let before = host.list()?;
+    let known = rival::known(&context);
+    let fence =
+        |run: &mut Run<'_>, owner: &Known, vips: &[Vip]| rival::put_out(run, &context, owner, vips);
     let outcome = context.run_telling(
         |entry| report.see(entry),
         |run| match verb {
-            "add" => add(run, &host, &vip, report),
-            "del" => run.act(&format!("delete {vip}"), || report.count(host.del(&vip)?)),
+            "add" => bring(run, &host, &vips, &known, &fence),
+            "del" => {
+                let what = bring::in_few_words(vips.iter().map(Vip::to_string));
+                run.act(&format!("delete {what}"), || host.del_all(&vips))
+            }
             _ => {
-                run.check(&format!("{vip} is here"), || must_have(&host, &vip))?;
-                announce(run, &host, &vip)
+                for vip in &vips {
+                    run.check(&format!("{vip} is here"), || must_have(&host, vip))?;
+                }
+                announce(run, &host, &vips)
             }
         },
     );
-    let here = host.has(&vip).ok();
-    report
-        .here
-        .replace(here.map(|here| Vec::from_iter(here.then_some(vip))));
+    if let Ok(held) = host.list() {
+        report
+            .changed
+            .set(here(&vips, &before) != here(&vips, &held));
+        report.here.replace(Some(here(&vips, &held)));
+    }
     Ok(outcome)
 }
 
-fn show(host: &Host, vip: Option<Vip>) -> Result<Vec<Vip>> {
-    match vip {
-        Some(vip) => must_have(host, &vip).map(|()| vec![vip]),
-        None => host.list(),
+/// `[network]`, with what the command line says in its place.
+fn overridden(network: &Network, matches: &ArgMatches) -> Result<Network> {
+    let mut network = network.clone();
+    if let Ok(Some(probe)) = matches.try_get_one("probe") {
+        network.probe = *probe;
     }
+    if let Ok(Some(times)) = matches.try_get_many("announce") {
+        network.announce = times.copied().collect();
+        if let Some(fault) = network.fault_of_announce() {
+            return Err(Error::new(Kind::Usage, fault).advise("--announce 0,200,1000,2000,5000"));
+        }
+    }
+    if let Ok(Some(word)) = matches.try_get_one::<String>("on-conflict") {
+        network.on_conflict = match word.as_str() {
+            "fence" => OnConflict::Fence,
+            "take" => OnConflict::Take,
+            _ => OnConflict::Refuse,
+        };
+    }
+    Ok(network)
 }
 
-fn add<'a>(run: &mut Run<'a>, host: &'a Host, vip: &'a Vip, report: &Report) -> Result<()> {
-    run.check(&format!("{} can take {}", vip.link, vip.address), || {
-        host.ready(vip)
-    })?;
-    run.change(
-        &format!("add {vip}"),
-        || report.count(host.add(vip)?),
-        &format!("delete {vip}"),
-        || host.del(vip),
-    )?;
-    announce(run, host, vip)
+/// Those of `vips` that are among `held`, each on the interface that it is on.
+fn here(vips: &[Vip], held: &[Vip]) -> Vec<Vip> {
+    let there = |vip: &Vip| {
+        let held = held.iter().find(|held| vip.is_same_as(held))?;
+        Some(vip.on(&held.link))
+    };
+    vips.iter().filter_map(there).collect()
 }
 
-fn announce(run: &mut Run, host: &Host, vip: &Vip) -> Result<()> {
-    run.act(&format!("announce {vip}"), || host.announce(vip))
+fn show(host: &Host, vips: Vec<Vip>) -> Result<Vec<Vip>> {
+    let held = host.list()?;
+    if vips.is_empty() {
+        return Ok(held);
+    }
+    for vip in &vips {
+        must_have(host, vip)?;
+    }
+    Ok(here(&vips, &held))
 }
 
 fn must_have(host: &Host, vip: &Vip) -> Result<()> {
@@ -188,16 +262,30 @@ fn must_have(host: &Host, vip: &Vip) -> Result<()> {
     }
 }
 
-fn read_vip(matches: &ArgMatches) -> Result<Option<Vip>> {
-    let Some(words) = matches.get_many::<String>("address") else {
-        return Ok(None);
-    };
-    let mut text = words.cloned().collect::<Vec<_>>().join(" ");
+/// The words `ADDR/PREFIX dev IF and ADDR/PREFIX dev IF`.
+fn read_vips(matches: &ArgMatches) -> Result<Vec<Vip>> {
+    let words: Vec<&str> = matches
+        .get_many::<String>("address")
+        .into_iter()
+        .flatten()
+        .flat_map(|words| words.split_whitespace())
+        .collect();
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts = words
+        .split(|word| *word == "and")
+        .map(|words| words.join(" "));
+    let mut texts: Vec<String> = texts.collect();
     if let Ok(Some(label)) = matches.try_get_one::<String>("label") {
+        let [text] = &mut texts[..] else {
+            let what = "--label is for one address; write `label LABEL` behind each";
+            return Err(Error::new(Kind::Usage, what));
+        };
         text.push_str(" label ");
         text.push_str(label);
     }
-    text.parse().map(Some)
+    texts.iter().map(|text| text.parse()).collect()
 }
 
 /// What `--json` says in the end.
@@ -210,11 +298,6 @@ struct Report {
 }
 
 impl Report {
-    fn count(&self, changed: Changed) -> Result<Changed> {
-        self.changed.set(changed == Changed::Yes);
-        Ok(changed)
-    }
-
     fn see(&self, entry: &Entry) {
         if entry.mark != Mark::Started {
             self.timeline.borrow_mut().push(Step::from(entry));

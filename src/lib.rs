@@ -4,12 +4,14 @@
 //! its [`run::Outcome`] into an exit status. Read [`run`] first.
 
 pub mod check;
+pub mod cluster;
 pub mod config;
 pub mod db;
 pub mod error;
 pub mod files;
 pub mod guard;
 pub mod journal;
+pub mod keepalived;
 pub mod last_seen;
 pub mod link;
 pub mod log;

@@ -1,7 +1,7 @@
 //! The example configuration says every key with its default.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use hookbox::config::{Config, Host, Peer};
+use hookbox::config::{Config, Host, Peer, Role};
 use serde_json::Value;
 use toml::Table;
 
@@ -41,8 +41,8 @@ fn every_default_in_the_example_is_the_default_of_the_program() {
     let shown: Table = defaults.parse().unwrap();
     let known = serde_json::to_value(Config::default()).unwrap();
     for (table, keys) in known.as_object().unwrap() {
-        // Peers and hosts are shown as examples.
-        if table == "peer" || table == "host" {
+        // Peers, hosts and roles are shown as examples.
+        if ["peer", "host", "role"].contains(&table.as_str()) {
             continue;
         }
         let shown = shown
@@ -82,6 +82,14 @@ fn every_key_without_a_default_is_shown_as_an_example() {
     }
     for key in keys(&serde_json::to_value(Host::default()).unwrap(), false) {
         assert!(mha["host"]["db1"].get(&key).is_some(), "`{key}` in [host]");
+    }
+    let role: Role = toml::from_str("vip = []\non = 'replica'").unwrap();
+    let shown = section("\n[role.reader]", "\n[mysql]");
+    for key in keys(&serde_json::to_value(role).unwrap(), false) {
+        assert!(
+            shown["role"]["reader"].get(&key).is_some(),
+            "`{key}` in [role]"
+        );
     }
     let peer: Peer = toml::from_str("host = 'db2'").unwrap();
     let shown = section("\n[[peer]]", "\n[check]");

@@ -51,12 +51,11 @@ impl<'a> Guard<'a> {
     pub fn new(context: &'a Context) -> Result<Guard<'a>> {
         let config = &context.config;
         if config.check.witness.is_empty() && config.peer.is_empty() {
-            let what = "guard has nobody to ask";
+            let what = "there is nobody to ask";
             return Err(Error::new(Kind::Config, what)
                 .advise("name the gateway in [check] witness and the other servers as [[peer]]"));
         }
-        let host = Host::open(&context.deadline)?;
-        let vips: Result<Vec<Vip>> = config.vip.iter().map(|text| text.parse()).collect();
+        let host = Host::open(&context.deadline)?.with(&config.network);
         let mut witnesses = Vec::new();
         for text in &config.check.witness {
             witnesses.push(Witness::parse(text)?);
@@ -74,10 +73,19 @@ impl<'a> Guard<'a> {
         Ok(Guard {
             context,
             host,
-            vips: vips?,
+            vips: context.placed_here(config.vips_of_primary()?),
             witnesses,
             places: context.places(&Login::local(&config.mysql)?)?,
         })
+    }
+
+    /// Whether anybody answers: a peer did, or a witness does now.
+    pub fn has_company(&self, peer_answered: bool) -> Result<bool> {
+        let limit = self
+            .context
+            .deadline
+            .at_most(self.context.config.check.witness_limit);
+        Ok(peer_answered || Asked::ask(&self.witnesses).anyone(&limit)?.is_some())
     }
 
     pub fn local(&self) -> Result<Server> {
@@ -206,17 +214,11 @@ impl<'a> Guard<'a> {
                 false => Address::Unknown,
             });
         }
-        let v4 = held.iter().filter(|vip| vip.address.is_ipv4());
-        let questions = v4.map(|vip| Witness::parse(&format!("arp:{}%{}", vip.address, vip.link)));
-        let questions = questions.collect::<Result<Vec<Witness>>>()?;
-        if questions.is_empty() {
-            return Ok(Address::Unknown);
-        }
-        match Asked::ask(&questions).anyone(&deadline.at_most(ARP_LIMIT)) {
-            Ok(Some(_)) => Ok(Address::Disputed),
-            Ok(None) => Ok(Address::Here),
-            Err(error) if error.kind() == Kind::Denied => Ok(Address::Unknown),
-            Err(error) => Err(error),
+        match self.host.owners(held, ARP_LIMIT) {
+            Ok(owners) if owners.iter().any(Option::is_some) => Ok(Address::Disputed),
+            Ok(_) => Ok(Address::Here),
+            Err(error) if error.kind() == Kind::Overtaken => Err(error),
+            Err(_) => Ok(Address::Unknown),
         }
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{Config, Mysql, OnLag, Peer, Require, Tls};
 
+/// Clients wait while the neighbours are asked.
+const LONGEST_PROBE: Duration = Duration::from_secs(1);
+
 /// Keys that cannot be meant as they are.
 pub struct Contradiction {
     /// In dotted form; the first that is given is the one to show.
@@ -18,12 +21,14 @@ pub fn contradiction(config: &Config) -> Option<Contradiction> {
     empty_or_zero(config)
         .or_else(|| limits(config))
         .or_else(|| losses(config))
+        .or_else(|| network(config))
         .or_else(|| password_sources(config))
         .or_else(|| certificates(config))
         .or_else(|| relative_paths(config))
+        .or_else(|| super::role::contradiction(config))
 }
 
-fn found(keys: &[&str], what: impl Into<String>) -> Option<Contradiction> {
+pub(super) fn found(keys: &[&str], what: impl Into<String>) -> Option<Contradiction> {
     Some(Contradiction {
         keys: keys.iter().map(|key| key.to_string()).collect(),
         what: what.into(),
@@ -115,6 +120,14 @@ fn limits(config: &Config) -> Option<Contradiction> {
         show(long)
     );
     found(&[part, whole], what)
+}
+
+fn network(config: &Config) -> Option<Contradiction> {
+    let network = &config.network;
+    if network.probe > LONGEST_PROBE {
+        return found(&["network.probe"], "`probe` cannot be longer than 1s");
+    }
+    found(&["network.announce"], network.fault_of_announce()?)
 }
 
 fn losses(config: &Config) -> Option<Contradiction> {
@@ -235,6 +248,11 @@ fn relative_paths(config: &Config) -> Option<Contradiction> {
         ("paths.run".to_owned(), Some(&paths.run)),
         ("paths.state".to_owned(), Some(&paths.state)),
         ("paths.journal".to_owned(), Some(&paths.journal)),
+        ("paths.keepalived".to_owned(), Some(&paths.keepalived)),
+        (
+            "paths.keepalived_pid".to_owned(),
+            Some(&paths.keepalived_pid),
+        ),
     ];
     for (n, peer) in config.peer.iter().enumerate() {
         all.push((

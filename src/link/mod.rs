@@ -9,16 +9,19 @@ use crate::run::{Changed, Entry};
 
 mod announce;
 mod answer;
+mod ask;
+mod frames;
 mod host;
 mod netlink;
 mod plain;
 mod ssh;
+pub(crate) mod wire;
 
 pub use announce::repeat;
-pub(crate) use announce::{arp, packet_address};
 pub use answer::{Answer, Step};
-pub use host::Host;
+pub use host::{Host, Plan};
 pub use ssh::Remote;
+pub use wire::Owner;
 
 /// Longest name of a network interface, and longest address label, in bytes: the kernel's
 /// `IFNAMSIZ` of 16 counts the NUL.
@@ -54,28 +57,58 @@ pub trait Link {
     /// [`Kind::Refused`] says which of these does not hold.
     fn ready(&self, vip: &Vip) -> Result<()>;
 
-    /// Puts `vip` on its interface and looks whether it is there.
+    /// Puts all of `vips` on their interfaces, or none, and looks whether they are there.
     ///
     /// # Errors
     /// As [`Link::ready`]; [`Kind::Denied`] without CAP_NET_ADMIN.
-    fn add(&self, vip: &Vip) -> Result<Changed>;
+    fn add_all(&self, vips: &[Vip]) -> Result<Changed>;
 
-    /// Takes `vip` off its interface and looks whether the host still has its address.
+    /// Takes all of `vips` off their interfaces and looks whether the host still has their addresses.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the address is on the host with another prefix length or on another
+    /// [`Kind::Refused`] when an address is on the host with another prefix length or on another
     /// interface: the host would go on answering for it. [`Kind::Denied`] without CAP_NET_ADMIN.
-    fn del(&self, vip: &Vip) -> Result<Changed>;
+    fn del_all(&self, vips: &[Vip]) -> Result<Changed>;
 
-    /// Tells the neighbours that `vip` is here, once at once and then again without holding the
+    /// Tells the neighbours that `vips` are here, once at once and then again without holding the
     /// caller.
     ///
     /// # Errors
     /// When the first announcement cannot be sent; [`Kind::Denied`] without CAP_NET_RAW.
-    fn announce(&self, vip: &Vip) -> Result<Changed>;
+    fn announce_all(&self, vips: &[Vip]) -> Result<Changed>;
+
+    /// As [`Link::add_all`], of one.
+    ///
+    /// # Errors
+    /// As there.
+    fn add(&self, vip: &Vip) -> Result<Changed> {
+        self.add_all(std::slice::from_ref(vip))
+    }
+
+    /// As [`Link::del_all`], of one.
+    ///
+    /// # Errors
+    /// As there.
+    fn del(&self, vip: &Vip) -> Result<Changed> {
+        self.del_all(std::slice::from_ref(vip))
+    }
+
+    /// As [`Link::announce_all`], of one.
+    ///
+    /// # Errors
+    /// As there.
+    fn announce(&self, vip: &Vip) -> Result<Changed> {
+        self.announce_all(std::slice::from_ref(vip))
+    }
 }
 
-/// A virtual address on an interface: `10.0.0.100/24 dev eth0 label eth0:vip`.
+/// `vips` as one text: `10.0.0.100/24 dev eth0 and 10.0.1.100/24 dev eth1`.
+pub fn in_one_text(vips: &[Vip]) -> String {
+    let texts: Vec<String> = vips.iter().map(Vip::to_string).collect();
+    texts.join(" and ")
+}
+
+/// A virtual address on an interface: `10.0.0.100/24 dev eth0 fallback eth1 label eth0:vip`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
     /// The address.
@@ -84,50 +117,109 @@ pub struct Vip {
     pub prefix: u8,
     /// Name of the interface.
     pub link: String,
+    /// The interfaces that are used instead, the first that can, when that one has no carrier, is
+    /// down or missing.
+    pub fallback: Vec<String>,
     /// What old `ifconfig` shows as the interface's name. IPv4 only.
     pub label: Option<String>,
+    /// Never to be chosen as source address, `preferred_lft 0`. Every IPv6 address is added so.
+    /// With IPv4 the kernel shows it and chooses it all the same: there use a /32.
+    pub deprecated: bool,
 }
 
 impl Vip {
-    /// Whether both are the same address on the same interface; labels do not matter.
-    pub fn is_same_as(&self, other: &Vip) -> bool {
-        (self.address, self.prefix, &self.link) == (other.address, other.prefix, &other.link)
+    /// Whether `held` is this address on its interface or on one of `fallback`; labels do not
+    /// matter.
+    pub fn is_same_as(&self, held: &Vip) -> bool {
+        (self.address, self.prefix) == (held.address, held.prefix)
+            && self.links().any(|link| link == held.link)
+    }
+
+    /// Its interface, then those of `fallback`.
+    pub fn links(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.link)
+            .chain(&self.fallback)
+            .map(String::as_str)
+    }
+
+    /// The same on that interface alone.
+    pub fn on(&self, link: &str) -> Vip {
+        Vip {
+            // A label begins with the name of the interface that it is on.
+            label: (self.label.as_ref()).map(|label| label.replacen(&self.link, link, 1)),
+            link: link.to_owned(),
+            fallback: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The same with that interface before the others.
+    fn first_on(&self, link: &str) -> Vip {
+        let others = self.links().filter(|other| *other != link);
+        Vip {
+            fallback: others.map(str::to_owned).collect(),
+            ..self.on(link)
+        }
+    }
+
+    fn is_never_source(&self) -> bool {
+        self.deprecated || self.address.is_ipv6()
     }
 }
 
 impl FromStr for Vip {
     type Err = Error;
 
-    /// Reads `ADDR/PREFIX dev IF [label LABEL]`.
+    /// Reads `ADDR/PREFIX dev IF [fallback IF,IF] [label LABEL] [preferred_lft 0]`.
     fn from_str(text: &str) -> Result<Self> {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let (address, link, label) = match words[..] {
-            [address, "dev", link] => (address, link, None),
-            [address, "dev", link, "label", label] => (address, link, Some(label)),
-            _ => {
-                let what = "it should read `ADDR/PREFIX dev IF`, optionally with `label LABEL`";
-                return Err(bad(text, what));
-            }
+        let mut words = text.split_whitespace();
+        let (Some(address), Some("dev"), Some(link)) = (words.next(), words.next(), words.next())
+        else {
+            return Err(bad(text, "it should read `ADDR/PREFIX dev IF`"));
         };
         let (address, prefix) = read_address(address).map_err(|what| bad(text, &what))?;
-        if let Some(what) = fault_of_name(link) {
-            return Err(bad(text, &format!("interface name `{link}` {what}")));
-        }
-        if let Some(label) = label {
-            if address.is_ipv6() {
-                return Err(bad(text, "an IPv6 address has no label"));
-            }
-            if label.len() > LONGEST_NAME {
-                let what = format!("label `{label}` is longer than {LONGEST_NAME} bytes");
-                return Err(bad(text, &what));
-            }
-        }
-        Ok(Vip {
+        let mut vip = Vip {
             address,
             prefix,
             link: link.to_owned(),
-            label: label.map(str::to_owned),
-        })
+            fallback: Vec::new(),
+            label: None,
+            deprecated: false,
+        };
+        while let Some(word) = words.next() {
+            match (word, words.next()) {
+                ("fallback", Some(links)) => {
+                    vip.fallback = links.split(',').map(str::to_owned).collect();
+                }
+                ("label", Some(label)) => vip.label = Some(label.to_owned()),
+                ("preferred_lft", Some("0")) => vip.deprecated = true,
+                _ => {
+                    let what = "after that it should read `fallback IF,IF`, `label LABEL` or \
+                                `preferred_lft 0`";
+                    return Err(bad(text, what));
+                }
+            }
+        }
+        match vip.fault() {
+            Some(what) => Err(bad(text, &what)),
+            None => Ok(vip),
+        }
+    }
+}
+
+impl Vip {
+    fn fault(&self) -> Option<String> {
+        for link in self.links() {
+            if let Some(what) = fault_of_name(link) {
+                return Some(format!("interface name `{link}` {what}"));
+            }
+        }
+        let label = self.label.as_deref()?;
+        if self.address.is_ipv6() {
+            return Some("an IPv6 address has no label".to_owned());
+        }
+        (label.len() > LONGEST_NAME)
+            .then(|| format!("label `{label}` is longer than {LONGEST_NAME} bytes"))
     }
 }
 
@@ -183,10 +275,16 @@ impl Vip {
 impl fmt::Display for Vip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} dev {}", self.address, self.prefix, self.link)?;
-        match &self.label {
-            Some(label) => write!(f, " label {label}"),
-            None => Ok(()),
+        if !self.fallback.is_empty() {
+            write!(f, " fallback {}", self.fallback.join(","))?;
         }
+        if let Some(label) = &self.label {
+            write!(f, " label {label}")?;
+        }
+        if self.deprecated {
+            f.write_str(" preferred_lft 0")?;
+        }
+        Ok(())
     }
 }
 
@@ -200,6 +298,7 @@ mod tests {
             "10.0.0.100/24 dev eth0",
             "10.0.0.100/32 dev bond0.100 label bond0.100:vip",
             "fd00::100/64 dev eth0",
+            "10.0.0.100/24 dev eth0 fallback eth1,eth2 label eth0:vip preferred_lft 0",
         ] {
             assert_eq!(text.parse::<Vip>().unwrap().to_string(), text);
         }
@@ -227,6 +326,10 @@ mod tests {
             ("10.0.0.100/24", "it should read"),
             ("10.0.0.100/24 eth0", "it should read"),
             ("10.0.0.100/24 dev eth0 label", "it should read"),
+            ("10.0.0.100/24 dev eth0 fallback", "it should read"),
+            ("10.0.0.100/24 dev eth0 fallback eth1,", "is empty"),
+            ("10.0.0.100/24 dev eth0 fallback eth1:1", "contains a slash"),
+            ("10.0.0.100/24 dev eth0 preferred_lft 1", "it should read"),
             ("10.0.0.100 dev eth0", "no prefix length"),
             ("10.0.0.100/33 dev eth0", "`33` is not 1 to 32"),
             ("10.0.0.100/0 dev eth0", "`0` is not 1 to 32"),

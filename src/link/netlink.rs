@@ -54,6 +54,16 @@ pub(super) struct Held {
     pub flags: IfaF,
 }
 
+/// What the kernel has at one moment: two dumps.
+pub(super) struct View {
+    pub links: Vec<Interface>,
+    pub held: Vec<Held>,
+}
+
+/// How many requests go into one message: the answers to all of them must fit into the socket's
+/// buffer, 208 KiB by default, where each counts for about 800 bytes.
+const AT_ONCE: usize = 100;
+
 impl Kernel {
     /// Opens the conversation; every wait in it ends with `deadline`.
     ///
@@ -74,21 +84,9 @@ impl Kernel {
         })
     }
 
-    /// The interface with this name, if there is one.
-    pub fn interface(&self, name: &str) -> Result<Option<Interface>> {
-        let during = || format!("look at interface {name}");
-        let named = attribute(Ifla::Ifname, name_bytes(name)).map_err(|e| e.during(during()))?;
-        let question = IfinfomsgBuilder::default()
-            .ifi_family(RtAddrFamily::Unspecified)
-            .rtattrs([named].into_iter().collect::<RtBuffer<Ifla, Buffer>>())
-            .build()
-            .map_err(unbuilt)?;
-        match self.ask(Rtm::Getlink, NlmF::ACK, question) {
-            Ok(Ok(found)) => Ok(found.iter().find_map(read_interface)),
-            Ok(Err(Errno::ENODEV)) => Ok(None),
-            Ok(Err(errno)) => Err(denied_or(errno, during())),
-            Err(error) => Err(error.during(during())),
-        }
+    /// When every wait in it ends.
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
     }
 
     /// Every interface: one dump.
@@ -118,34 +116,52 @@ impl Kernel {
         Ok(found.iter().filter_map(read_address).collect())
     }
 
-    /// Asks for `vip` to be added or deleted.
-    pub fn set(&self, what: Rtm, flags: NlmF, vip: &Vip, index: u32) -> Result<nix::Result<()>> {
-        let address = match vip.address {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
-        };
-        // Without IFA_ADDRESS a deletion does not compare the prefix length (`inet_rtm_deladdr`).
-        let mut attributes = RtBuffer::new();
-        attributes.push(attribute(Ifa::Local, address.clone())?);
-        attributes.push(attribute(Ifa::Address, address)?);
-        if let (Rtm::Newaddr, Some(label)) = (what, &vip.label) {
-            attributes.push(attribute(Ifa::Label, name_bytes(label))?);
+    /// Interfaces and addresses.
+    pub fn view(&self) -> Result<View> {
+        Ok(View {
+            links: self.interfaces()?,
+            held: self.addresses()?,
+        })
+    }
+
+    /// Asks for each of `vips` to be added to, or deleted from, the interface with that index; gives
+    /// the kernel's answers in the same order.
+    pub fn set(
+        &self,
+        what: Rtm,
+        flags: NlmF,
+        vips: &[(&Vip, u32)],
+    ) -> Result<Vec<nix::Result<()>>> {
+        let mut answers = Vec::with_capacity(vips.len());
+        for some in vips.chunks(AT_ONCE) {
+            let first = self.sequence.get().wrapping_add(1);
+            let mut bytes = Cursor::new(Vec::new());
+            for (vip, index) in some {
+                self.write(
+                    what,
+                    flags | NlmF::ACK,
+                    wish(what, vip, *index)?,
+                    &mut bytes,
+                )?;
+            }
+            self.send(bytes.get_ref())?;
+            let mut missing = vec![None; some.len()];
+            while missing.contains(&None) {
+                for message in self.receive::<Ifaddrmsg>()?.into_iter() {
+                    let place = message.nl_seq().wrapping_sub(first) as usize;
+                    let answer = match message.nl_payload() {
+                        NlPayload::Err(error) => Err(Errno::from_raw(-error.error())),
+                        NlPayload::Ack(_) => Ok(()),
+                        _ => continue,
+                    };
+                    if let Some(missing) = missing.get_mut(place) {
+                        *missing = Some(answer);
+                    }
+                }
+            }
+            answers.extend(missing.into_iter().flatten());
         }
-        let (family, kind) = match vip.address {
-            IpAddr::V4(_) => (RtAddrFamily::Inet, IfaF::empty()),
-            // With duplicate address detection the address could not be used for about 1.7 s.
-            IpAddr::V6(_) => (RtAddrFamily::Inet6, IfaF::NODAD),
-        };
-        let wish = IfaddrmsgBuilder::default()
-            .ifa_family(family)
-            .ifa_prefixlen(vip.prefix)
-            .ifa_flags(kind)
-            .ifa_scope(RtScope::Universe)
-            .ifa_index(index)
-            .rtattrs(attributes)
-            .build()
-            .map_err(unbuilt)?;
-        Ok(self.ask(what, flags | NlmF::ACK, wish)?.map(drop))
+        Ok(answers)
     }
 
     /// One question and everything the kernel says to it; the inner error is the kernel's answer.
@@ -174,19 +190,9 @@ impl Kernel {
     where
         P: Size + ToBytes + FromBytesWithInput<Input = usize> + Debug + Clone,
     {
-        let sequence = self.sequence.get().wrapping_add(1);
-        self.sequence.set(sequence);
-        let message = NlmsghdrBuilder::default()
-            .nl_type(what)
-            .nl_flags(NlmF::REQUEST | flags)
-            .nl_seq(sequence)
-            .nl_payload(NlPayload::Payload(payload))
-            .build()
-            .map_err(unbuilt)?;
-        let mut bytes = Cursor::new(Vec::with_capacity(message.padded_size()));
-        message.to_bytes(&mut bytes).map_err(unbuilt)?;
-        send(self.socket.as_raw_fd(), bytes.get_ref(), MsgFlags::empty()).map_err(broken)?;
-
+        let mut bytes = Cursor::new(Vec::new());
+        let sequence = self.write(what, flags, payload, &mut bytes)?;
+        self.send(bytes.get_ref())?;
         let mut interrupted = false;
         loop {
             for message in self.receive::<P>()?.into_iter() {
@@ -205,6 +211,35 @@ impl Kernel {
                 answer.extend(message.get_payload().cloned());
             }
         }
+    }
+
+    /// Appends a message to `bytes`; gives its number.
+    fn write<P>(
+        &self,
+        what: Rtm,
+        flags: NlmF,
+        payload: P,
+        bytes: &mut Cursor<Vec<u8>>,
+    ) -> Result<u32>
+    where
+        P: Size + ToBytes + Debug,
+    {
+        let sequence = self.sequence.get().wrapping_add(1);
+        self.sequence.set(sequence);
+        let message = NlmsghdrBuilder::default()
+            .nl_type(what)
+            .nl_flags(NlmF::REQUEST | flags)
+            .nl_seq(sequence)
+            .nl_payload(NlPayload::Payload(payload))
+            .build()
+            .map_err(unbuilt)?;
+        message.to_bytes(bytes).map_err(unbuilt)?;
+        Ok(sequence)
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<()> {
+        send(self.socket.as_raw_fd(), bytes, MsgFlags::empty()).map_err(broken)?;
+        Ok(())
     }
 
     fn receive<P>(&self) -> Result<NlBuffer<Rtm, P>>
@@ -228,6 +263,42 @@ impl Kernel {
             }
         }
     }
+}
+
+/// The address and all that is wanted of it, as the kernel reads it.
+fn wish(what: Rtm, vip: &Vip, index: u32) -> Result<Ifaddrmsg> {
+    let address = match vip.address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    // Without IFA_ADDRESS a deletion does not compare the prefix length (`inet_rtm_deladdr`).
+    let mut attributes = RtBuffer::new();
+    attributes.push(attribute(Ifa::Local, address.clone())?);
+    attributes.push(attribute(Ifa::Address, address)?);
+    if what == Rtm::Newaddr {
+        if let Some(label) = &vip.label {
+            attributes.push(attribute(Ifa::Label, name_bytes(label))?);
+        }
+        if vip.is_never_source() {
+            // struct ifa_cacheinfo: preferred for 0 s, valid for ever, two times of the kernel's.
+            let lifetimes = [0_u32, u32::MAX, 0, 0].map(u32::to_ne_bytes).concat();
+            attributes.push(attribute(Ifa::Cacheinfo, lifetimes)?);
+        }
+    }
+    let (family, kind) = match vip.address {
+        IpAddr::V4(_) => (RtAddrFamily::Inet, IfaF::empty()),
+        // With duplicate address detection the address could not be used for about 1.7 s.
+        IpAddr::V6(_) => (RtAddrFamily::Inet6, IfaF::NODAD),
+    };
+    IfaddrmsgBuilder::default()
+        .ifa_family(family)
+        .ifa_prefixlen(vip.prefix)
+        .ifa_flags(kind)
+        .ifa_scope(RtScope::Universe)
+        .ifa_index(index)
+        .rtattrs(attributes)
+        .build()
+        .map_err(unbuilt)
 }
 
 fn read_interface(message: &Ifinfomsg) -> Option<Interface> {

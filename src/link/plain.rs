@@ -2,10 +2,7 @@
 //!
 //! What was reached is read back, never taken from a message or an exit status.
 
-use std::net::IpAddr;
-
 use super::Vip;
-use super::host::same_subnet;
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::ssh::{Said, Shell, quote};
@@ -33,44 +30,106 @@ pub(super) fn ready(shell: &mut Shell, vip: &Vip) -> Result<()> {
     place_for(shell, vip).map(drop)
 }
 
-pub(super) fn add(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
-    if place_for(shell, vip)? {
+fn add(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
+    let (placed, is_there) = place_for(shell, vip)?;
+    if is_there {
         return Ok(Changed::AlreadySo);
     }
-    let said = change(shell, "add", vip)?;
-    match held(shell)?.iter().any(|held| held.vip.is_same_as(vip)) {
-        true => Ok(Changed::Yes),
-        false => Err(failed(shell, format!("add {vip}"), &said)),
+    // It leaves the interface that carries no more.
+    for dead in on_links_of(vip, &held(shell)?) {
+        change(shell, "del", &dead)?;
+    }
+    let said = change(shell, "add", &placed)?;
+    match on_links_of(&placed, &held(shell)?).is_empty() {
+        false => Ok(Changed::Yes),
+        true => Err(failed(shell, format!("add {placed}"), &said)),
     }
 }
 
-pub(super) fn del(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
+/// All of `vips`, or none.
+pub(super) fn add_all(shell: &mut Shell, vips: &[Vip]) -> Result<Changed> {
+    let mut added = Vec::new();
+    for vip in vips {
+        match add(shell, vip) {
+            Ok(Changed::Yes) => added.push(vip),
+            Ok(Changed::AlreadySo) => {}
+            Err(error) => {
+                // The caller's undo tries again.
+                for vip in added.into_iter().rev() {
+                    del(shell, vip)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(match added.is_empty() {
+        true => Changed::AlreadySo,
+        false => Changed::Yes,
+    })
+}
+
+/// All of `vips`.
+pub(super) fn del_all(shell: &mut Shell, vips: &[Vip]) -> Result<Changed> {
+    each(vips, |vip| del(shell, vip))
+}
+
+/// All of `vips`.
+pub(super) fn announce_all(shell: &mut Shell, vips: &[Vip]) -> Result<Changed> {
+    each(vips, |vip| announce(shell, vip))
+}
+
+/// Does it to each; the first failure counts, after all were tried.
+fn each(vips: &[Vip], mut deed: impl FnMut(&Vip) -> Result<Changed>) -> Result<Changed> {
+    let mut result = Ok(Changed::AlreadySo);
+    for vip in vips {
+        match deed(vip) {
+            Ok(Changed::Yes) if result.is_ok() => result = Ok(Changed::Yes),
+            Ok(_) => {}
+            Err(error) => result = result.and(Err(error)),
+        }
+    }
+    result
+}
+
+fn del(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     let before = held(shell)?;
     let mut changed = Changed::AlreadySo;
-    if before.iter().any(|held| held.vip.is_same_as(vip)) {
-        refuse_to_orphan(shell, vip, &before)?;
-        let said = change(shell, "del", vip)?;
-        let after = held(shell)?;
-        if after.iter().any(|held| held.vip.is_same_as(vip)) {
-            return Err(failed(shell, format!("delete {vip}"), &said));
+    for there in on_links_of(vip, &before) {
+        refuse_to_orphan(shell, &there, &before)?;
+        let said = change(shell, "del", &there)?;
+        if !on_links_of(&there, &held(shell)?).is_empty() {
+            return Err(failed(shell, format!("delete {there}"), &said));
         }
         changed = Changed::Yes;
-        refuse_elsewhere(shell, vip, &after)?;
-    } else {
-        refuse_elsewhere(shell, vip, &before)?;
     }
+    let after = match changed {
+        Changed::Yes => held(shell)?,
+        Changed::AlreadySo => before,
+    };
+    refuse_elsewhere(shell, vip, &after)?;
     Ok(changed)
+}
+
+/// `vip` on each of its interfaces that it is on.
+fn on_links_of(vip: &Vip, held: &[Held]) -> Vec<Vip> {
+    let there = held.iter().filter(|held| vip.is_same_as(&held.vip));
+    there.map(|held| vip.on(&held.vip.link)).collect()
 }
 
 /// Tells the neighbours three times, in the background: arping waits 1 s after each.
 ///
 /// There are two programs of that name: that of iputils tells its version for `-V`; that of
 /// Thomas Habets knows no `-V`, and takes other letters for the interface and for a reply.
-pub(super) fn announce(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
+fn announce(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     if vip.address.is_ipv6() {
         log::warn!("{}: only hookbox announces an IPv6 address", shell.name());
         return Ok(Changed::AlreadySo);
     }
+    let there = match vip.fallback.is_empty() {
+        true => None,
+        false => on_links_of(vip, &held(shell)?).into_iter().next(),
+    };
+    let vip = there.as_ref().unwrap_or(vip);
     let address = vip.address.to_string();
     let arping = |shell: &Shell, words: &[&str]| {
         let common = ["arping", "-q", "-c", "3"];
@@ -103,10 +162,35 @@ pub(super) fn announce(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     }
 }
 
-/// Whether `vip` is there; fails when it could not be.
-fn place_for(shell: &mut Shell, vip: &Vip) -> Result<bool> {
-    let said = shell.script(&quote(&["ip", "-o", "link", "show", "dev", &vip.link]))?;
-    let link = &vip.link;
+/// `vip` on the interface that has it, else on the first that can take it; and whether it is there.
+fn place_for(shell: &mut Shell, vip: &Vip) -> Result<(Vip, bool)> {
+    let held = held(shell)?;
+    let mut fault = None;
+    let mut place = None;
+    for link in vip.links() {
+        let placed = vip.on(link);
+        match usable(shell, link) {
+            Ok(()) if !on_links_of(&placed, &held).is_empty() => return Ok((placed, true)),
+            Ok(()) => drop(place.get_or_insert(placed)),
+            Err(error) => drop(fault.get_or_insert(error)),
+        }
+    }
+    match (place, fault) {
+        (None, Some(fault)) => Err(fault),
+        (place, fault) => {
+            refuse_elsewhere(shell, vip, &held)?;
+            let placed = place.unwrap_or_else(|| vip.clone());
+            if let Some(fault) = fault {
+                log::warn!("{}: {} goes to {}", fault.chain(), vip.address, placed.link);
+            }
+            Ok((placed, false))
+        }
+    }
+}
+
+/// Fails when an address on `link` would be of no use.
+fn usable(shell: &mut Shell, link: &str) -> Result<()> {
+    let said = shell.script(&quote(&["ip", "-o", "link", "show", "dev", link]))?;
     if said.status != 0 {
         return Err(
             failed(shell, format!("look at interface {link}"), &said).advise(format!(
@@ -125,11 +209,7 @@ fn place_for(shell: &mut Shell, vip: &Vip) -> Result<bool> {
         return Err(refused(shell, format!("interface {link} has no carrier"))
             .advise("check the cable and the switch port"));
     }
-    let held = held(shell)?;
-    if held.iter().any(|held| held.vip.is_same_as(vip)) {
-        return Ok(true);
-    }
-    refuse_elsewhere(shell, vip, &held).map(|()| false)
+    Ok(())
 }
 
 fn held(shell: &mut Shell) -> Result<Vec<Held>> {
@@ -176,11 +256,15 @@ fn change(shell: &mut Shell, verb: &str, vip: &Vip) -> Result<Said> {
         // The old primary may still answer for it.
         words.push("nodad");
     }
+    if verb == "add" && vip.is_never_source() {
+        words.extend(["preferred_lft", "0"]);
+    }
     shell.run(&words)
 }
 
 fn refuse_elsewhere(shell: &Shell, vip: &Vip, held: &[Held]) -> Result<()> {
-    let Some(other) = held.iter().find(|held| held.vip.address == vip.address) else {
+    let mut there = held.iter().filter(|held| held.vip.address == vip.address);
+    let Some(other) = there.find(|held| !vip.is_same_as(&held.vip)) else {
         return Ok(());
     };
     let there = &other.vip;
@@ -197,12 +281,9 @@ fn refuse_elsewhere(shell: &Shell, vip: &Vip, held: &[Held]) -> Result<()> {
 
 /// As on this host: see [`super::Host`].
 fn refuse_to_orphan(shell: &mut Shell, vip: &Vip, held: &[Held]) -> Result<()> {
-    let IpAddr::V4(address) = vip.address else {
-        return Ok(());
-    };
     if held
         .iter()
-        .any(|held| held.vip.is_same_as(vip) && held.is_secondary)
+        .any(|held| vip.is_same_as(&held.vip) && held.is_secondary)
     {
         return Ok(());
     }
@@ -211,7 +292,7 @@ fn refuse_to_orphan(shell: &mut Shell, vip: &Vip, held: &[Held]) -> Result<()> {
         held.is_secondary
             && there.link == vip.link
             && there.prefix == vip.prefix
-            && matches!(there.address, IpAddr::V4(other) if same_subnet(other, address, vip.prefix))
+            && vip.is_near(there.address)
     });
     let Some(orphan) = orphan else {
         return Ok(());

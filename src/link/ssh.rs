@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::answer::{Answer, FORM};
-use super::{Link, Vip, plain};
-use crate::config;
+use super::{Link, Vip, in_one_text, plain};
+use crate::config::{self, Network};
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Entry};
 use crate::ssh::{Place, Said, Shell, quote};
@@ -27,7 +27,8 @@ pub struct Remote {
     has_hookbox: Cell<Option<bool>>,
     timeline: RefCell<Vec<Entry>>,
     /// What hookbox there has announced when it added it.
-    announced: RefCell<Option<Vip>>,
+    announced: RefCell<Vec<Vip>>,
+    network: Network,
 }
 
 impl Remote {
@@ -51,7 +52,34 @@ impl Remote {
             has_hookbox: Cell::new(None),
             timeline: RefCell::default(),
             announced: RefCell::default(),
+            network: Network::default(),
         }
+    }
+
+    /// Has hookbox there go by `network`, as far as it differs from the defaults; else it goes by
+    /// its own configuration.
+    pub fn with(self, network: &Network) -> Remote {
+        Remote {
+            network: network.clone(),
+            ..self
+        }
+    }
+
+    /// What goes between `vip add` and the address.
+    fn options(&self, verb: &str) -> Vec<String> {
+        let (own, usual) = (&self.network, Network::default());
+        let mut words = Vec::new();
+        if own.announce != usual.announce {
+            let times: Vec<String> = own.announce.iter().map(u32::to_string).collect();
+            words.extend(["--announce".to_owned(), times.join(",")]);
+        }
+        if verb == "add" && own.probe != usual.probe {
+            words.extend(["--probe".to_owned(), format!("{}ms", own.probe.as_millis())]);
+        }
+        if verb == "add" && own.on_conflict != usual.on_conflict {
+            words.extend(["--on-conflict", own.on_conflict.word()].map(str::to_owned));
+        }
+        words
     }
 
     /// Waits until the login is over: as [`Shell::ready`].
@@ -95,7 +123,7 @@ impl Remote {
     }
 
     /// Has hookbox there do something with addresses; None where it is not installed.
-    fn vip(&self, verb: &str, vip: Option<&Vip>, more: &[&str]) -> Result<Option<Answer>> {
+    fn vip(&self, verb: &str, vips: &[Vip], more: &[&str]) -> Result<Option<Answer>> {
         self.timeline.take();
         self.announced.take();
         self.log_in()?;
@@ -104,7 +132,7 @@ impl Remote {
         let limit = format!("{}ms", limit.as_millis());
         let mut words = vec!["vip", verb, "--json", "--limit", limit.as_str()];
         words.extend(more);
-        let text = vip.map(Vip::to_string).unwrap_or_default();
+        let text = in_one_text(vips);
         words.extend(text.split_whitespace());
         let Some(said) = self.hookbox(&words)? else {
             return Ok(None);
@@ -118,6 +146,12 @@ impl Remote {
             Some(error) => Err(self.far(answer.kind, error, answer.advice, &answer.left)),
             None => Ok(Some(answer)),
         }
+    }
+
+    fn tell(&self, verb: &str, vips: &[Vip]) -> Result<Option<Answer>> {
+        let options = self.options(verb);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        self.vip(verb, vips, &options)
     }
 
     /// The line is believed, not the exit status, which may be that of sudo.
@@ -216,44 +250,46 @@ impl Link for Remote {
             // Loopback addresses are none that could be virtual.
             texts.iter().filter_map(|text| text.parse().ok()).collect()
         };
-        self.either(self.vip("show", None, &[])?, read, plain::list)
+        self.either(self.vip("show", &[], &[])?, read, plain::list)
     }
 
     fn has(&self, vip: &Vip) -> Result<bool> {
-        Ok(self.list()?.iter().any(|held| held.is_same_as(vip)))
+        Ok(self.list()?.iter().any(|held| vip.is_same_as(held)))
     }
 
+    /// Whoever has the address now may well be the one that gives it up later: nobody is asked.
     fn ready(&self, vip: &Vip) -> Result<()> {
-        let answer = self.vip("add", Some(vip), &["--dry-run"])?;
+        let vips = std::slice::from_ref(vip);
+        let answer = self.vip("add", vips, &["--dry-run", "--probe", "0s"])?;
         self.either(answer, drop, |shell| plain::ready(shell, vip))
     }
 
-    fn add(&self, vip: &Vip) -> Result<Changed> {
+    fn add_all(&self, vips: &[Vip]) -> Result<Changed> {
         let read = |answer: Answer| {
-            self.announced.replace(Some(vip.clone()));
+            self.announced.replace(vips.to_vec());
             changed(&answer)
         };
-        let answer = self.vip("add", Some(vip), &[])?;
-        self.either(answer, read, |shell| plain::add(shell, vip))
+        let answer = self.tell("add", vips)?;
+        self.either(answer, read, |shell| plain::add_all(shell, vips))
     }
 
-    fn del(&self, vip: &Vip) -> Result<Changed> {
-        let answer = self.vip("del", Some(vip), &[])?;
+    fn del_all(&self, vips: &[Vip]) -> Result<Changed> {
+        let answer = self.vip("del", vips, &[])?;
         let read = |answer: Answer| changed(&answer);
-        self.either(answer, read, |shell| plain::del(shell, vip))
+        self.either(answer, read, |shell| plain::del_all(shell, vips))
     }
 
-    /// Right after [`Link::add`] there is nothing to do: hookbox there announces what it adds.
-    fn announce(&self, vip: &Vip) -> Result<Changed> {
-        if self.announced.take().as_ref() == Some(vip) {
+    /// Right after [`Link::add_all`] there is nothing to do: hookbox there announces what it adds.
+    fn announce_all(&self, vips: &[Vip]) -> Result<Changed> {
+        if self.announced.take() == vips {
             self.timeline.take();
             return Ok(Changed::AlreadySo);
         }
-        let answer = self.vip("announce", Some(vip), &[])?;
+        let answer = self.tell("announce", vips)?;
         self.either(
             answer,
             |_| Changed::Yes,
-            |shell| plain::announce(shell, vip),
+            |shell| plain::announce_all(shell, vips),
         )
     }
 }

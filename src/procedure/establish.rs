@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bring::in_few_words;
 use super::demote::Demotion;
 use crate::db::{Database, State, Writes};
 use crate::error::{Error, Kind, Result};
@@ -42,10 +43,8 @@ pub fn establish<'a>(
     let mut failure = None;
     let opened = open(run, db, closing);
     unless_overtaken(&mut failure, opened)?;
-    for address in addresses {
-        let there = put_on(run, address);
-        unless_overtaken(&mut failure, there)?;
-    }
+    let there = put_on(run, addresses);
+    unless_overtaken(&mut failure, there)?;
     if let (None, Some(ask)) = (&failure, ask_through) {
         for Address { vip, .. } in addresses {
             match verify(run, db, vip, ask) {
@@ -78,27 +77,41 @@ pub fn open<'a>(run: &mut Run<'a>, db: &'a dyn Database, closing: Demotion<'a>) 
     )
 }
 
-/// Puts an address on its host and announces it.
-pub fn put_on<'a>(run: &mut Run<'a>, address: &'a Address<'a>) -> Result<()> {
-    let Address { link, vip } = address;
-    let host = link.name();
-    // While the address is nowhere nobody can write: a host that did not answer is asked again.
-    let add = || match link.add(vip) {
+/// Puts addresses on their hosts and announces them: on each host all of them, or none.
+pub fn put_on<'a>(run: &mut Run<'a>, addresses: &'a [Address<'a>]) -> Result<()> {
+    let mut failure = None;
+    for on_host in addresses.chunk_by(|a, b| a.link.name() == b.link.name()) {
+        let there = put_on_host(run, on_host[0].link, on_host);
+        unless_overtaken(&mut failure, there)?;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn put_on_host<'a>(
+    run: &mut Run<'a>,
+    link: &'a dyn Link,
+    addresses: &'a [Address<'a>],
+) -> Result<()> {
+    let vips: Vec<Vip> = addresses.iter().map(|a| a.vip.clone()).collect();
+    let (host, what) = (link.name(), in_few_words(vips.iter().map(Vip::to_string)));
+    // While an address is nowhere nobody can write: a host that did not answer is asked again.
+    let add = || match link.add_all(&vips) {
         Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Unreachable) => {
-            link.add(vip).map(|_| Changed::Yes) // the first may have done it
+            link.add_all(&vips).map(|_| Changed::Yes) // the first may have done it
         }
         added => added,
     };
+    let to_take_off = vips.clone();
     let added = run.change(
-        &format!("put {vip} on {host}"),
+        &format!("put {what} on {host}"),
         add,
-        &format!("take {vip} off {host} again"),
-        || link.del(vip),
+        &format!("take {what} off {host} again"),
+        move || link.del_all(&to_take_off),
     );
     run.splice(&host, link.timeline());
     added?;
-    let announced = run.act(&format!("announce {vip} from {host}"), || {
-        link.announce(vip)
+    let announced = run.act(&format!("announce {what} from {host}"), || {
+        link.announce_all(&vips)
     });
     run.splice(&host, link.timeline());
     announced

@@ -11,6 +11,7 @@ use crate::db::{Channel, Database, Thread};
 use crate::error::{Kind, Result};
 use crate::run::{Changed, Run};
 
+pub mod bring;
 pub mod demote;
 mod drain;
 pub mod establish;

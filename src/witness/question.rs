@@ -3,22 +3,16 @@
 use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
-use pnet_base::MacAddr;
-use pnet_packet::Packet;
-use pnet_packet::arp::{ArpOperations, ArpPacket};
-use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
 use pnet_packet::util::checksum;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Way;
-use crate::link::{arp, packet_address};
+use crate::link::wire::{self, WhoHas};
 
 const ICMP_HEADER: usize = 8;
 /// Longest IPv4 header (RFC 791, 3.1), before an answer on a raw socket.
@@ -41,11 +35,7 @@ enum Answer {
         sequence: u16,
         after_ip_header: bool,
     },
-    Arp {
-        index: u32,
-        own: MacAddr,
-        address: Ipv4Addr,
-    },
+    Arp(WhoHas),
 }
 
 /// Why a witness could not be asked, or cannot answer.
@@ -81,7 +71,7 @@ impl Question {
     pub fn event(&self) -> EpollFlags {
         match self.answer {
             Answer::Connection => EpollFlags::EPOLLOUT,
-            Answer::Echo { .. } | Answer::Arp { .. } => EpollFlags::EPOLLIN,
+            Answer::Echo { .. } | Answer::Arp(_) => EpollFlags::EPOLLIN,
         }
     }
 
@@ -117,17 +107,9 @@ impl Question {
                 }
                 Heard::Nothing
             }
-            Answer::Arp {
-                index,
-                own,
-                address,
-            } => {
-                let mut frame = [0; 64];
-                let fd = self.socket.as_raw_fd();
-                while let Ok((length, Some(from))) = recvfrom::<LinkAddr>(fd, &mut frame) {
-                    if from.ifindex() == *index as usize
-                        && is_arp_reply(&frame[..length.min(frame.len())], *own, *address)
-                    {
+            Answer::Arp(who_has) => {
+                while let Some(heard) = wire::Heard::next(&self.socket) {
+                    if who_has.answer(&heard).is_some() {
                         return Heard::Alive;
                     }
                 }
@@ -246,43 +228,17 @@ fn is_echo_reply(message: &[u8], kind: u8, identifier: Option<u16>, sequence: u1
         && message[6..8] == sequence.to_be_bytes()
 }
 
-/// Sends an ARP probe: a request whose sender address is 0.0.0.0, so that no neighbour learns
-/// anything from it (RFC 5227, 2.1.1).
 fn who_has(address: Ipv4Addr, link: &str) -> Result<Question, Fault> {
-    // ARP only, in network byte order: a socket for everything would drop the answer under load.
-    let protocol = Protocol::from(i32::from(EtherTypes::Arp.0.to_be()));
-    let socket = open(Domain::PACKET, Type::RAW, protocol)?;
+    let socket = wire::open(true).map_err(|errno| match errno {
+        Errno::EPERM | Errno::EACCES => Fault::Forbidden,
+        _ => silent(errno),
+    })?;
     let index = if_nametoindex(link).map_err(silent)?;
-    let to = packet_address(index).map_err(silent)?;
-    let own = MacAddr::from(to.addr().unwrap_or_default());
-    let request = arp(
-        ArpOperations::Request,
-        own,
-        Ipv4Addr::UNSPECIFIED,
-        MacAddr::zero(),
-        address,
-    );
-    sendto(socket.as_raw_fd(), &request, &to, MsgFlags::empty()).map_err(silent)?;
-    let answer = Answer::Arp {
-        index,
-        own,
-        address,
-    };
+    let to = wire::packet_address(index).map_err(silent)?;
+    let question = WhoHas::new(address.into(), to);
+    question.put(&socket).map_err(silent)?;
+    let answer = Answer::Arp(question);
     Ok(Question { socket, answer })
-}
-
-fn is_arp_reply(frame: &[u8], own: MacAddr, address: Ipv4Addr) -> bool {
-    let reply = || {
-        let ethernet = EthernetPacket::new(frame)?;
-        let arp = ArpPacket::new(ethernet.payload())?;
-        Some(
-            ethernet.get_ethertype() == EtherTypes::Arp
-                && arp.get_operation() == ArpOperations::Reply
-                && arp.get_sender_proto_addr() == address
-                && arp.get_sender_hw_addr() != own,
-        )
-    };
-    reply().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -307,24 +263,5 @@ mod tests {
             "a request of the other side"
         );
         assert!(!is_echo_reply(&reply[..7], 0, Some(7), 1), "cut short");
-    }
-
-    #[test]
-    fn only_a_neighbours_arp_reply_counts() {
-        let (own, other) = (MacAddr(2, 0, 0, 0, 0, 1), MacAddr(2, 0, 0, 0, 0, 2));
-        let address = Ipv4Addr::new(10, 0, 0, 1);
-        let reply = arp(
-            ArpOperations::Reply,
-            other,
-            address,
-            own,
-            Ipv4Addr::UNSPECIFIED,
-        );
-        assert!(is_arp_reply(&reply, own, address));
-        assert!(!is_arp_reply(&reply, other, address), "our own frame");
-        assert!(!is_arp_reply(&reply, own, Ipv4Addr::new(10, 0, 0, 100)));
-        let request = arp(ArpOperations::Request, other, address, own, address);
-        assert!(!is_arp_reply(&request, own, address));
-        assert!(!is_arp_reply(&reply[..20], own, address));
     }
 }

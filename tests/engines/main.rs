@@ -21,6 +21,7 @@ mod channels;
 mod close;
 mod drain;
 mod login;
+mod mha;
 mod rejoin;
 mod stuck;
 mod torn;
@@ -72,6 +73,8 @@ macro_rules! engine {
                         tls_is_spoken_where_the_server_can
                         every_login_plugin_that_is_spoken_lets_in
                         a_login_plugin_that_is_not_spoken_is_an_error_in_one_line;
+                    mha:
+                        an_online_change_of_mha_is_undone_and_done;
                 }
             }
             mod by_position {
@@ -94,6 +97,8 @@ macro_rules! engine {
                     rejoin:
                         an_old_primary_that_was_closed_rejoins
                         a_replica_that_was_stopped_goes_on;
+                    mha:
+                        an_online_change_of_mha_is_undone_and_done;
                 }
             }
         }

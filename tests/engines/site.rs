@@ -1,14 +1,16 @@
 //! A primary db1, its replica db2, and db3 when a case wants a second source; shared by the cases of
 //! one engine, one after the other.
 
+use std::fmt;
 use std::io::Write;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep, spawn};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hookbox::journal;
+use hookbox::run::Mark;
 use mysql::prelude::Queryable;
 
 use crate::engine::Engine;
@@ -203,7 +205,7 @@ impl Site {
 /// Looks all the time which row was applied last and whether the server takes writes.
 pub struct Watcher {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<(Instant, bool, u32)>>,
+    thread: JoinHandle<Vec<(SystemTime, bool, u32)>>,
 }
 
 impl Watcher {
@@ -220,7 +222,7 @@ impl Watcher {
                 let last: Option<Option<u32>> =
                     root.query_first("SELECT MAX(id) FROM lab.e").unwrap();
                 let last = last.flatten().unwrap_or(0);
-                seen.push((Instant::now(), closed == Some(false), last));
+                seen.push((SystemTime::now(), closed == Some(false), last));
                 sleep(Duration::from_millis(2));
             }
             seen
@@ -228,8 +230,8 @@ impl Watcher {
         Watcher { stop, thread }
     }
 
-    /// Asserts that the server opened after it had applied row `last`; gives how long after.
-    pub fn opened_after(self, last: u32) -> Duration {
+    /// Asserts that `server` opened after it had applied row `last`; gives how long after.
+    pub fn opened_after(self, server: &Server, last: u32) -> Late {
         self.stop.store(true, Ordering::Relaxed);
         let seen = self.thread.join().unwrap();
         let early = seen.iter().find(|(_, open, row)| *open && *row < last);
@@ -237,8 +239,38 @@ impl Watcher {
         let applied = seen.iter().find(|(_, _, row)| *row == last);
         let opened = seen.iter().find(|(_, open, _)| *open);
         let (applied, opened) = (applied.expect("all is applied"), opened.expect("it opens"));
-        opened.0.saturating_duration_since(applied.0)
+        let since = |time: SystemTime| time.duration_since(applied.0).unwrap_or_default();
+        Late {
+            waited: since(end_of_wait(server)),
+            opened: since(opened.0),
+        }
     }
+}
+
+/// How long after the last row was applied something happened.
+pub struct Late {
+    /// The wait for that ended.
+    waited: Duration,
+    /// The server took writes.
+    pub opened: Duration,
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (waited, opened) = (self.waited.as_millis(), self.opened.as_millis());
+        write!(f, "waited {waited} ms too long, open after {opened} ms")
+    }
+}
+
+/// When the last promotion knew that everything is applied.
+fn end_of_wait(server: &Server) -> SystemTime {
+    let records = journal::tail(&server.host.path(JOURNAL), 100_000).unwrap_or_default();
+    let is_end = |r: &&journal::Record| {
+        let step = r.step.as_deref().unwrap_or_default();
+        r.mark == Some(Mark::Done) && step.starts_with("apply what was received")
+    };
+    let end = records.iter().rfind(is_end).expect("it waits");
+    humantime::parse_rfc3339(&end.at).unwrap()
 }
 
 /// One run of hookbox.

@@ -61,7 +61,10 @@ pub fn understands(version: Version, sql: &str) -> bool {
         true => sql.split_once(" TO ").map_or("", |(_, options)| options),
         false => "",
     };
+    // SOURCE_POS_WAIT came with 8.0.26, MASTER_POS_WAIT stayed.
+    let is_later = sql.contains("SOURCE_POS_WAIT") && version < (8, 0, 26);
     is_in(BEGINNINGS, sql)
+        && !is_later
         && options
             .split(", ")
             .filter(|option| !option.is_empty())

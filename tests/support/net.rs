@@ -14,7 +14,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A namespace, and the thread that works in it. Programs it starts are in it too.
 pub struct Namespace {
     jobs: Sender<Job>,
-    path: String,
+    pub path: String,
 }
 
 impl Namespace {
@@ -54,17 +54,57 @@ impl Namespace {
     }
 }
 
-/// Two hosts on a wire: 10.7.0.1 on `a0` here, 10.7.0.2 on `b0` there, and fd07::1 and fd07::2.
-///
-/// None, with a loud word, for those who may not make namespaces.
-pub fn two_hosts() -> Option<(Namespace, Namespace)> {
-    if !Uid::effective().is_root() {
+/// Whether namespaces can be made; says so loudly if not.
+fn may_make_namespaces() -> bool {
+    let may = Uid::effective().is_root();
+    if !may {
         // Written so that the test harness does not swallow it.
         let test = std::thread::current().name().unwrap_or_default().to_owned();
         let _ = writeln!(
             std::io::stderr(),
             "SKIPPED: {test}: network namespaces need root"
         );
+    }
+    may
+}
+
+/// Three hosts, 10.7.0.1 to 10.7.0.3, each on its `a0` with a MAC that ends in 0a, 0b, 0c, on a
+/// bridge that learns where they are.
+#[allow(dead_code, reason = "not in every test program")]
+pub fn three_hosts_on_a_switch() -> Option<(Namespace, Namespace, Namespace)> {
+    if !may_make_namespaces() {
+        return None;
+    }
+    let switch = Namespace::new();
+    switch.sh("ip link add br0 type bridge forward_delay 0; ip link set br0 up");
+    let host = |n: u8| {
+        let host = Namespace::new();
+        switch.sh(&format!(
+            "ip link add port{n} type veth peer name a0 netns {} address 02:00:00:00:00:{:02x}
+             ip link set port{n} master br0; ip link set port{n} up",
+            host.path,
+            n + 9
+        ));
+        host.sh(&format!(
+            "ip address add 10.7.0.{n}/24 dev a0; ip link set a0 up"
+        ));
+        host.sh("until ip link show a0 | grep -q 'state UP'; do sleep 0.02; done");
+        switch.sh(&format!(
+            "until bridge link show dev port{n} | grep -q forwarding; do sleep 0.02; done"
+        ));
+        host
+    };
+    let hosts = (host(1), host(2), host(3));
+    // The bridge goes with its namespace, which has nothing to do but to be there.
+    std::mem::forget(switch);
+    Some(hosts)
+}
+
+/// Two hosts on a wire: 10.7.0.1 on `a0` here, 10.7.0.2 on `b0` there, and fd07::1 and fd07::2.
+///
+/// None, with a loud word, for those who may not make namespaces.
+pub fn two_hosts() -> Option<(Namespace, Namespace)> {
+    if !may_make_namespaces() {
         return None;
     }
     let (here, there) = (Namespace::new(), Namespace::new());

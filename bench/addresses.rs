@@ -1,0 +1,153 @@
+//! A virtual address comes to a host: by hookbox, and by `ip` and `arping`.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::net::{Namespace, two_hosts};
+
+const VIP: &str = "10.7.0.100";
+
+/// One way of bringing the address.
+struct Way {
+    name: &'static str,
+    script: String,
+}
+
+/// From the start of the program.
+#[derive(Clone, Copy)]
+struct Took {
+    /// Until its first gratuitous ARP was on the neighbour's wire.
+    first_frame: Duration,
+    /// Until it returned.
+    all: Duration,
+}
+
+/// Measures each way `runs` times, one after the other, and prints the medians.
+pub fn compare(program: &Path, runs: usize) {
+    let Some((here, there)) = two_hosts() else {
+        return;
+    };
+    let place = std::env::temp_dir().join(format!("hookbox-bench-{}", std::process::id()));
+    fs::create_dir_all(&place).unwrap();
+    let config = place.join("hookbox.toml");
+    let journal = place.join("journal.jsonl");
+    fs::write(&config, format!("[paths]\njournal = {journal:?}\n")).unwrap();
+    let hookbox = format!(
+        "exec {} vip add {VIP}/24 dev a0 --config {}",
+        program.display(),
+        config.display()
+    );
+    let tell = format!("ip addr add {VIP}/24 dev a0 && exec arping -q -c 3 -U -I a0 {VIP}");
+    println!("A virtual address comes to a host, {runs} runs each");
+    for (what, ours, theirs) in [
+        (
+            "nobody is asked whether he has it",
+            format!("{hookbox} --probe 0s"),
+            tell.clone(),
+        ),
+        (
+            "the neighbours are asked",
+            hookbox,
+            format!("arping -q -D -c 3 -I a0 {VIP} && {tell}"),
+        ),
+    ] {
+        let ways = [
+            Way {
+                name: "hookbox",
+                script: ours,
+            },
+            Way {
+                name: "arping -c 3",
+                script: theirs,
+            },
+        ];
+        let mut took: [Vec<Took>; 2] = Default::default();
+        for _ in 0..runs {
+            for (way, took) in ways.iter().zip(&mut took) {
+                took.push(way.run(&here, &there));
+            }
+        }
+        println!("\n{what}");
+        let [ours, theirs] = [0, 1].map(|n| report(ways[n].name, &took[n]));
+        let ratio = |of: fn(&Took) -> Duration| of(&theirs).as_secs_f64() / of(&ours).as_secs_f64();
+        println!(
+            "  ratio        1 : {:<10.1} 1 : {:.1}",
+            ratio(|took| took.first_frame),
+            ratio(|took| took.all)
+        );
+    }
+    println!();
+    fs::remove_dir_all(&place).unwrap();
+}
+
+/// Prints the medians, and gives them.
+fn report(name: &str, took: &[Took]) -> Took {
+    let median = |of: fn(&Took) -> Duration| {
+        let mut all: Vec<Duration> = took.iter().map(of).collect();
+        all.sort();
+        all[all.len() / 2]
+    };
+    let median = Took {
+        first_frame: median(|took| took.first_frame),
+        all: median(|took| took.all),
+    };
+    println!(
+        "  {name:<12} first frame after {:>7.1} ms, back after {:>7.1} ms",
+        median.first_frame.as_secs_f64() * 1000.0,
+        median.all.as_secs_f64() * 1000.0
+    );
+    median
+}
+
+impl Way {
+    fn run(&self, here: &Namespace, there: &Namespace) -> Took {
+        let wire = there.run(|| {
+            let arp = Protocol::from(i32::from(0x0806_u16.to_be()));
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(arp)).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_secs(20)))
+                .unwrap();
+            socket
+        });
+        let (tell, told) = channel();
+        let listener = std::thread::spawn(move || {
+            tell.send(()).unwrap();
+            first_announcement(wire)
+        });
+        told.recv().unwrap();
+        let script = self.script.clone();
+        let (began, all) = here.run(move || {
+            let began = Instant::now();
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert!(
+                output.status.success(),
+                "{script}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            (began, began.elapsed())
+        });
+        let first = listener.join().unwrap();
+        here.sh(&format!("ip addr del {VIP}/24 dev a0"));
+        Took {
+            first_frame: first - began,
+            all,
+        }
+    }
+}
+
+/// When the first frame came whose sender is the address.
+fn first_announcement(mut wire: Socket) -> Instant {
+    let mut frame = [0; 100];
+    loop {
+        let length = wire.read(&mut frame).expect("an announcement");
+        if length >= 42 && frame[28..32] == [10, 7, 0, 100] {
+            return Instant::now();
+        }
+    }
+}

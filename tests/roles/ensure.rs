@@ -1,0 +1,302 @@
+//! `vip ensure`: an address is where it belongs, never twice, and never where it is doubtful.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::lab::{VIP, wait_until};
+use crate::site::{
+    ADMIN, CONFIG, READER, Said, Site, TOML, pause, put_on, run, take_off, take_vip_off,
+};
+
+const JOURNAL: &str = "/var/log/hookbox/journal.jsonl";
+
+fn ensure(site: &Site, number: usize) -> Said {
+    site.run(number, &["vip", "ensure"])
+}
+
+/// One after the other on all database hosts, as their timers would.
+fn everywhere(site: &Site) {
+    for number in [1, 2, 3] {
+        ensure(site, number);
+    }
+}
+
+#[track_caller]
+fn all_in_place(site: &Site, reader: &[u32]) {
+    assert_eq!(site.holders(VIP), [1]);
+    assert_eq!(site.holders(ADMIN), [1]);
+    assert_eq!(site.holders(READER), reader);
+}
+
+#[test]
+fn where_all_is_well_nothing_is_done_and_nothing_written_down() {
+    let Some(site) = Site::new() else { return };
+    for number in [1, 2, 3] {
+        let said = ensure(&site, number);
+        said.assert(0, &[]);
+        assert_eq!(said.text, "");
+        assert_eq!(site.db(number).host.read(JOURNAL), "");
+    }
+    all_in_place(&site, &[3]);
+    let dry = site.run(1, &["vip", "ensure", "--dry-run"]);
+    dry.assert(0, &["the primary's addresses: here, as it should be"]);
+    site.run(1, &["vip", "ensure", "none"])
+        .assert(2, &["there is no role none"]);
+    let manager = run(&site.cluster().manager, &["vip", "ensure"]);
+    manager.assert(3, &["there is no server on this host"]);
+}
+
+#[test]
+fn what_a_network_restart_took_away_comes_back_on_the_primary_and_is_announced() {
+    let Some(site) = Site::new() else { return };
+    let client = site.cluster().client.clone();
+    client.sh(&format!("ping -q -c1 -W2 {VIP} > /dev/null"));
+    take_vip_off(&site.db(1).host);
+    take_off(&site.db(1).host, ADMIN);
+    let dry = site.run(1, &["vip", "ensure", "--dry-run"]);
+    dry.assert(0, &["would do", "add 10.77.0.100/24 dev eth0"]);
+    assert_eq!(site.holders(VIP), [] as [u32; 0]);
+    for number in [2, 3] {
+        ensure(&site, number).assert(0, &[]);
+    }
+    assert_eq!(site.holders(VIP), [] as [u32; 0]);
+    ensure(&site, 1).assert(
+        0,
+        &["add 10.77.0.100/24 dev eth0", "announce 10.77.0.102/24"],
+    );
+    all_in_place(&site, &[3]);
+    client.sh(&format!("ping -q -c1 -W2 {VIP} > /dev/null"));
+    let said = ensure(&site, 1);
+    said.assert(0, &[]);
+    assert_eq!(said.text, "");
+}
+
+#[test]
+fn an_address_that_another_host_answers_for_is_not_added() {
+    let Some(site) = Site::new() else { return };
+    take_vip_off(&site.db(1).host);
+    let client = &site.cluster().client;
+    put_on(client, VIP);
+    let refused = ensure(&site, 1);
+    take_vip_off(client);
+    refused.assert(3, &["an unknown host (", ") has 10.77.0.100"]);
+    assert_eq!(site.holders(VIP), [] as [u32; 0]);
+
+    put_on(&site.db(2).host, VIP);
+    ensure(&site, 1).assert(3, &["db2 has 10.77.0.100"]);
+    assert_eq!(site.holders(VIP), [2]);
+    let why = "db1 takes writes, and the server here does not";
+    ensure(&site, 2).assert(0, &[why, "delete 10.77.0.100/24"]);
+    ensure(&site, 1).assert(0, &[]);
+    all_in_place(&site, &[3]);
+
+    put_on(&site.db(3).host, VIP);
+    ensure(&site, 1).assert(3, &["db3 has 10.77.0.100 as well"]);
+    ensure(&site, 3).assert(0, &["delete 10.77.0.100/24"]);
+    all_in_place(&site, &[3]);
+}
+
+#[test]
+fn a_primary_that_is_not_the_only_one_or_hears_nobody_adds_nothing() {
+    let Some(site) = Site::new() else { return };
+    take_vip_off(&site.db(1).host);
+    site.db(2).sql("SET GLOBAL read_only = 0");
+    for number in [1, 2] {
+        ensure(&site, number).assert(3, &["take"]);
+    }
+    site.db(2).sql("SET GLOBAL read_only = 1");
+    assert_eq!(site.holders(VIP), [] as [u32; 0]);
+
+    site.cluster().switch.block(&site.db(1).host);
+    ensure(&site, 1).assert(3, &["nobody answers"]);
+    assert_eq!(site.holders(VIP), [] as [u32; 0]);
+    site.cluster().switch.heal(&site.db(1).host);
+    ensure(&site, 1).assert(0, &[]);
+    all_in_place(&site, &[3]);
+}
+
+#[test]
+fn a_closed_server_keeps_the_address_while_no_other_is_the_primary() {
+    let Some(site) = Site::new() else { return };
+    site.db(1).sql("SET GLOBAL read_only = 1");
+    ensure(&site, 1).assert(0, &["they stay here: no server is known to take writes"]);
+    assert_eq!(site.holders(VIP), [1]);
+    let again = ensure(&site, 1);
+    again.assert(0, &[]);
+    assert_eq!(again.text, "", "it is said once");
+}
+
+#[test]
+fn the_reader_leaves_a_replica_that_dies_and_does_not_come_back_with_it() {
+    let Some(mut site) = Site::new() else { return };
+    site.cluster_mut().db3.kill();
+    ensure(&site, 2).assert(0, &["it belongs here, and db3 has it still"]);
+    assert_eq!(site.holders(READER), [3]);
+    ensure(&site, 3).assert(0, &["it belongs on db2", "delete 10.77.0.101/24"]);
+    ensure(&site, 2).assert(0, &["add 10.77.0.101/24"]);
+    all_in_place(&site, &[2]);
+    site.cluster_mut().db3.start();
+    site.db(3).sql("SET GLOBAL read_only = 1");
+    wait_until("db3 replicates", Duration::from_secs(20), || {
+        site.run(1, &["vip", "status"])
+            .text
+            .contains("db3: replica, writes closed, 0 s behind")
+    });
+    for _ in 0..3 {
+        everywhere(&site);
+        all_in_place(&site, &[2]);
+    }
+}
+
+#[test]
+fn a_list_is_an_order_and_the_primary_may_have_it_when_no_replica_is_fit() {
+    let Some(mut site) = Site::new() else { return };
+    let on = "on = ['db2', 'db3']\nor_primary = true";
+    site.configure(&CONFIG.replace("on = 'replica'", on));
+    // Unlike a healthy holder of "any replica", db3 hands it over.
+    everywhere(&site);
+    everywhere(&site);
+    all_in_place(&site, &[2]);
+    site.db(2).sql("STOP SLAVE SQL_THREAD");
+    everywhere(&site);
+    everywhere(&site);
+    all_in_place(&site, &[3]);
+    site.cluster_mut().db3.kill();
+    everywhere(&site);
+    everywhere(&site);
+    all_in_place(&site, &[1]);
+    site.db(2).sql("START SLAVE");
+    everywhere(&site);
+    everywhere(&site);
+    all_in_place(&site, &[2]);
+    let unknown = CONFIG.replace("on = 'replica'", "on = ['db9']");
+    site.configure(&unknown);
+    ensure(&site, 1).assert(
+        2,
+        &["role reader: db9 is neither in [[peer]] nor this host"],
+    );
+}
+
+#[test]
+fn a_replica_that_is_cut_off_gives_the_reader_up_and_another_takes_it() {
+    let Some(site) = Site::new() else { return };
+    let switch = &site.cluster().switch;
+    switch.block(&site.db(3).host);
+    // A break shorter than [guard] grace changes nothing.
+    let db3 = site.db(3).host.clone();
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| run(&db3, &["vip", "ensure"]));
+        pause(1500);
+        switch.heal(&db3);
+        looking.join().unwrap().assert(0, &[]);
+    });
+    assert_eq!(site.holders(READER), [3]);
+
+    switch.block(&db3);
+    ensure(&site, 3).assert(0, &["nobody answers", "delete 10.77.0.101/24"]);
+    ensure(&site, 2).assert(0, &["add 10.77.0.101/24"]);
+    switch.heal(&db3);
+    everywhere(&site);
+    all_in_place(&site, &[2]);
+}
+
+#[test]
+fn of_two_hosts_that_take_it_at_the_same_time_the_one_with_the_lower_mac_keeps_it() {
+    let Some(site) = Site::new() else { return };
+    // Each believes that it is the one: no agreement but on the wire.
+    for (number, own) in [(2, "['db2']"), (3, "['db3']")] {
+        let toml = CONFIG.replace("on = 'replica'", &format!("on = {own}"));
+        site.db(number).host.write(TOML, toml, 0o644);
+    }
+    let mac = |number| site.db(number).host.sh("ip -br link show dev eth0");
+    let mac = |number| mac(number).split_whitespace().nth(2).unwrap().to_owned();
+    let lower = if mac(2) < mac(3) { 2 } else { 3 };
+    let mut both_tried = 0;
+    for _ in 0..6 {
+        for number in [2, 3] {
+            take_off(&site.db(number).host, READER);
+        }
+        let start = |number: usize| {
+            let mut command = site.db(number).host.command("/usr/sbin/hookbox");
+            let command = command.args(["vip", "ensure", "reader"]);
+            command.stderr(Stdio::null()).spawn().unwrap()
+        };
+        let (mut two, mut three) = (start(2), start(3));
+        let ended = [two.wait().unwrap(), three.wait().unwrap()].map(|end| end.code().unwrap());
+        let holders = site.holders(READER);
+        assert_eq!(holders.len(), 1, "{holders:?} {ended:?}");
+        if ended.contains(&4) {
+            both_tried += 1;
+            assert_eq!(holders, [lower], "{ended:?}");
+        }
+    }
+    assert!(both_tried > 0, "they never met");
+    // And where both have had it for long, as after a cable was cut and mended.
+    for number in [2, 3] {
+        take_off(&site.db(number).host, READER);
+        put_on(&site.db(number).host, READER);
+    }
+    for number in [2, 3] {
+        site.run(number, &["vip", "ensure", "reader"]);
+    }
+    assert_eq!(site.holders(READER), [lower]);
+}
+
+#[test]
+fn what_keepalived_owns_is_left_to_it_in_one_clear_line() {
+    let Some(site) = Site::new() else { return };
+    let db1 = &site.db(1).host;
+    db1.write(
+        "/etc/keepalived/keepalived.conf",
+        "include conf.d/*.conf\n",
+        0o644,
+    );
+    let conf =
+        format!("vrrp_instance mysql {{\n virtual_ipaddress {{\n {VIP}/24 dev eth0\n }}\n}}");
+    db1.write("/etc/keepalived/conf.d/mysql.conf", conf, 0o644);
+    take_vip_off(db1);
+    let refused = ensure(&site, 1);
+    let reader = site.run(1, &["vip", "ensure", "reader"]);
+    db1.sh("rm -rf /etc/keepalived");
+    refused.assert(
+        3,
+        &["10.77.0.100 is keepalived's, by /etc/keepalived/keepalived.conf"],
+    );
+    reader.assert(0, &[]);
+    assert_eq!(site.holders(VIP), [] as [u32; 0]);
+    // The prefix of an address is not the address.
+    let other = "virtual_ipaddress {\n 10.77.0.10/24\n}\n";
+    db1.write("/etc/keepalived/keepalived.conf", other, 0o644);
+    let added = ensure(&site, 1);
+    db1.sh("rm -rf /etc/keepalived");
+    added.assert(0, &[]);
+    all_in_place(&site, &[3]);
+}
+
+#[test]
+fn during_maintenance_and_while_mha_switches_nothing_is_done() {
+    let Some(site) = Site::new() else { return };
+    take_vip_off(&site.db(1).host);
+    site.run(1, &["maintenance", "on", "--for", "10m"])
+        .assert(0, &[]);
+    ensure(&site, 1).assert(0, &["maintenance until ", ": nothing is done"]);
+    site.run(1, &["maintenance", "off"]).assert(0, &[]);
+    let lock = "mariadb -e \"SELECT GET_LOCK('MHA_Master_High_Availability_Failover', 0);
+                SELECT SLEEP(600)\"";
+    let mha = site
+        .db(2)
+        .host
+        .start("sh", &["-c", lock], "/var/log/lock.log");
+    wait_until("the lock is held", Duration::from_secs(10), || {
+        let held = "SELECT IS_USED_LOCK('MHA_Master_High_Availability_Failover') IS NOT NULL";
+        site.db(2).ask(held) == "1"
+    });
+    let waits = ensure(&site, 1);
+    mha.signal_group("KILL");
+    waits.assert(0, &["MHA is switching: nothing is done"]);
+    assert_eq!(site.holders(VIP), [] as [u32; 0]);
+    wait_until("the lock is gone", Duration::from_secs(10), || {
+        ensure(&site, 1);
+        site.holders(VIP) == [1]
+    });
+}
