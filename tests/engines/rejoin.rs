@@ -178,6 +178,15 @@ const CERTIFICATES: &str = "mkdir -p /etc/mysql/tls; cd /etc/mysql/tls
     openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
         -extfile names -out cert.pem 2>&1";
 
+/// hookbox on the host of `server` verifies who its peer is, by the same CA.
+fn verify_the_peer(server: &Server) {
+    let path = "/etc/hookbox/hookbox.toml";
+    let verify = "tls = \"verify_identity\"\ntls_ca = \"/etc/mysql/tls/ca.pem\"";
+    let toml = server.host.read(path);
+    let toml = toml.replace("[[peer]]\n", &format!("[[peer]]\n{verify}\n"));
+    server.host.write(path, toml, 0o644);
+}
+
 pub fn replication_is_encrypted_and_the_source_verified(site: &mut Site) -> String {
     site.db2.host.sh(CERTIFICATES);
     site.db2.restart_with(
@@ -205,6 +214,7 @@ pub fn replication_is_encrypted_and_the_source_verified(site: &mut Site) -> Stri
         Engine::MySql56 => "refused: the server's own TLS fails",
         _ => {
             configure(site, "tls_ca = \"/etc/mysql/tls/ca.pem\"");
+            verify_the_peer(&site.db1);
             rejoins(&site.db1, &site.db2);
             assert_eq!(site.db1.status("Master_SSL_Allowed"), "Yes");
             "encrypted; with another CA refused"
