@@ -117,7 +117,10 @@ fn what_was_done_there_is_told_step_by_step() {
                 (Mark::Done, "nobody else has 10.77.0.100".to_owned()),
                 (Mark::Done, format!("add {address}")),
                 (Mark::Done, format!("announce {address}")),
-                (Mark::Done, "nobody else has 10.77.0.100 even now".to_owned()),
+                (
+                    Mark::Done,
+                    "nobody else has 10.77.0.100 even now".to_owned()
+                ),
             ]
         );
         assert_eq!(db1.announce(&address).unwrap(), Changed::AlreadySo);
@@ -150,7 +153,11 @@ fn schedule_and_policy_go_along_and_several_addresses_are_one_command() {
     site.on_manager(|deadline| {
         let db1 = Remote::open(&root_at(DB1), &site.how(), None, deadline).unwrap();
         let error = db1.add_all(&addresses).unwrap_err();
-        assert!(error.chain().contains("10.77.0.100 is at "), "{}", error.chain());
+        assert!(
+            error.chain().contains("10.77.0.100 is at "),
+            "{}",
+            error.chain()
+        );
         assert!(!db1.has(&addresses[1]).unwrap(), "all or none");
         let db1 = db1.with(&network);
         assert_eq!(db1.add_all(&addresses).unwrap(), Changed::Yes);
@@ -172,11 +179,15 @@ fn a_known_host_that_has_the_address_is_fenced_if_so_configured() {
     let program = std::fs::read(env!("CARGO_BIN_EXE_hookbox")).unwrap();
     site.manager.write("/usr/sbin/hookbox", program, 0o755);
     let config = format!("[network]\non_conflict = \"fence\"\n[[peer]]\nhost = \"{DB1}\"\n");
-    site.manager.write("/etc/hookbox/hookbox.toml", config, 0o644);
+    site.manager
+        .write("/etc/hookbox/hookbox.toml", config, 0o644);
     site.db1.sh("ip addr add 10.77.0.100/24 dev eth0");
     let said = (site.manager).sh("hookbox vip add 10.77.0.100/24 dev eth0 2>&1");
     assert!(said.contains(&format!("({DB1})")), "{said}");
-    assert!(said.contains(&format!("take 10.77.0.100/24 dev eth0 off {DB1}")), "{said}");
+    assert!(
+        said.contains(&format!("take 10.77.0.100/24 dev eth0 off {DB1}")),
+        "{said}"
+    );
     assert_eq!(site.addresses(), "10.77.0.11/24");
     site.manager.sh("hookbox vip show 10.77.0.100/24 dev eth0");
 }
