@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::netlink::{Held, Interface, Kernel, View, denied_or};
 use super::wire::Wire;
-use super::{Link, Vip, announce};
+use super::{Link, Owner, Vip, announce};
 use crate::config::Network;
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
@@ -134,6 +134,23 @@ impl Host {
         self.kernel
             .set(Rtm::Deladdr, NlmF::empty(), &dead)
             .map(drop)
+    }
+
+    /// Tells the neighbours that others have these addresses, who were told that this host has them.
+    ///
+    /// # Errors
+    /// As [`Link::announce`].
+    pub fn point_to(&self, others: &[(Vip, Owner)]) -> Result<()> {
+        let view = self.look()?;
+        for (vip, owner) in others {
+            let link = view.links_of(vip).find(|link| link.fault().is_none());
+            if let Some(link) = link {
+                let deadline = self.kernel.deadline();
+                self.wire
+                    .announce(vip.address, link, owner.mac.into(), deadline)?;
+            }
+        }
+        Ok(())
     }
 
     /// Announces `vips` once, without repeats, wherever they were last seen. Loopback, tunnels and the like
