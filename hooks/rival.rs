@@ -15,10 +15,10 @@ use hookbox::switch::Side;
 use crate::context::Context;
 use crate::mha;
 
-/// The peers that may be found to have an address: those given by address.
+/// The peers that may be found to have an address: those given by address. This host itself may be
+/// among them: it is never asked.
 pub fn known(context: &Context) -> Vec<Known> {
-    let others = context.others().into_iter();
-    others
+    (context.config.peer.iter())
         .filter_map(|peer| {
             Some(Known {
                 name: peer.name().to_owned(),

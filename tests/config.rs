@@ -269,6 +269,22 @@ fn contradictions_are_shown_at_one_of_their_keys() {
     for (text, what) in [
         ("[mysql]\nport = 0", "2:8: `port` cannot be 0"),
         (
+            "[network]\nprobe = '2s'",
+            "2:9: `probe` cannot be longer than 1s",
+        ),
+        (
+            "[network]\nannounce = [200]",
+            "2:12: `announce` must begin with 0",
+        ),
+        (
+            "[network]\nannounce = [0, 9, 9]",
+            "2:12: `announce` must be in ascending order",
+        ),
+        (
+            "[network]\nannounce = [0, 60001]",
+            "2:12: `announce` goes beyond 60000 ms",
+        ),
+        (
             "[mysql]\ntls = 'verify_ca'",
             "2:7: `tls` is to verify the server, and there is no `tls_ca`",
         ),
