@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hookbox::cluster::{self, Belongs, Member, Seen};
 use hookbox::config::RoleVips;
+use hookbox::db::Receiver;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::guard::{Verdict, Watch, verdict};
 use hookbox::link::{Host, Owner, Vip};
@@ -142,6 +143,13 @@ impl<'a> Look<'a> {
         if let Err(error) = cluster::primary(&self.members) {
             return Ok(Wish::Trouble(error.during("nothing is added")));
         }
+        if let Some(source) = self.source() {
+            let what = format!("the server here takes writes and replicates from {source}");
+            let error = Error::new(Kind::Refused, what).during("nothing is added");
+            return Ok(Wish::Trouble(error.advise(
+                "close it if it is a replica; in a circle set [promote] forget_source = false",
+            )));
+        }
         Ok(match self.strangers(&missing, NEIGHBOURS)?.first() {
             None => Wish::Add(missing, "the server here is the primary".to_owned()),
             Some((vip, who)) => Wish::Trouble(
@@ -149,6 +157,16 @@ impl<'a> Look<'a> {
                     .advise(format!("on its host: hookbox vip del {vip}")),
             ),
         })
+    }
+
+    /// Where the server here replicates from, unless a primary may do so: else somebody opened a
+    /// replica, and the primary that is silent now is about to be replaced by another one.
+    fn source(&self) -> Option<&str> {
+        let in_circle = !self.context().config.promote.forget_source;
+        let own = self.own().seen.as_ref().ok().filter(|_| !in_circle)?;
+        let mut channels = own.channels.iter();
+        let running = channels.find(|channel| channel.receiver != Receiver::Stopped);
+        running.map(|channel| channel.source.as_str())
     }
 
     /// What guard would say, with its text, and whether it says so for certain: a host that was cut

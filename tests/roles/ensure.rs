@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::lab::{VIP, wait_until};
+use crate::lab::{Mha, VIP, wait_until};
 use crate::site::{
     ADMIN, CONFIG, READER, Said, Site, TOML, pause, put_on, run, take_off, take_vip_off,
 };
@@ -62,7 +62,10 @@ fn what_a_network_restart_took_away_comes_back_on_the_primary_and_is_announced()
     assert_eq!(site.holders(VIP), [] as [u32; 0]);
     ensure(&site, 1).assert(
         0,
-        &["add 10.77.0.100/24 dev eth0", "announce 10.77.0.102/24"],
+        &[
+            "add 10.77.0.100/24 dev eth0",
+            "announce 10.77.0.100/24 dev eth0, 10.77.0.102/24",
+        ],
     );
     all_in_place(&site, &[3]);
     client.sh(&format!("ping -q -c1 -W2 {VIP} > /dev/null"));
@@ -104,6 +107,14 @@ fn a_primary_that_is_not_the_only_one_or_hears_nobody_adds_nothing() {
     for number in [1, 2] {
         ensure(&site, number).assert(3, &["take"]);
     }
+    // A replica that somebody opened is no primary, though the primary is silent.
+    site.db(1).freeze();
+    let replica = ensure(&site, 2);
+    site.db(1).thaw();
+    replica.assert(
+        3,
+        &["the server here takes writes and replicates from 10.77.0.11:3306"],
+    );
     site.db(2).sql("SET GLOBAL read_only = 1");
     assert_eq!(site.holders(VIP), [] as [u32; 0]);
 
@@ -281,6 +292,13 @@ fn during_maintenance_and_while_mha_switches_nothing_is_done() {
         .assert(0, &[]);
     ensure(&site, 1).assert(0, &["maintenance until ", ": nothing is done"]);
     site.run(1, &["maintenance", "off"]).assert(0, &[]);
+    let mha = Mha::new(site.cluster());
+    let stopped = mha.online_hook("stop").end();
+    assert_eq!(stopped.status, 0, "{}", stopped.said);
+    let open = run(&site.cluster().manager, &["vip", "ensure"]);
+    open.assert(0, &["a switch from 10.77.0.11 is open: nothing is done"]);
+    run(&site.cluster().manager, &["undo"]).assert(0, &[]);
+
     let lock = "mariadb -e \"SELECT GET_LOCK('MHA_Master_High_Availability_Failover', 0);
                 SELECT SLEEP(600)\"";
     let mha = site
