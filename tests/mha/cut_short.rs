@@ -123,6 +123,11 @@ fn an_mha_that_dies_between_stop_and_start_is_undone() {
     mha.kill();
     mha.end();
     drop(hold);
+    // The server may notice later than we that MHA's session has gone.
+    let lock = "SELECT IS_USED_LOCK('MHA_Master_High_Availability_Failover')";
+    wait_until("its lock is free", Duration::from_secs(20), || {
+        trial.db(2).ask(lock).is_empty()
+    });
     assert!(trial.is_alone(0), "killed too late\n{}", trial.story());
     undo(&trial, "MHA killed");
     trial.end("MHA killed, undo", 1, began);
