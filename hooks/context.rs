@@ -338,7 +338,8 @@ pub fn say(line: &str) {
 /// Logs a failure and what to do about it.
 pub fn complain(error: &Error) {
     log::error!("{}", error.chain());
-    if let Some(advice) = error.advice() {
+    // What was advised for a question is wrong when it was only cut short.
+    if let Some(advice) = error.advice().filter(|_| error.kind() != Kind::Overtaken) {
         log::error!("try: {advice}");
     }
 }
