@@ -129,7 +129,7 @@ impl Site {
 
     /// Whether a run before this one has put something away.
     pub fn has_begun(&self) -> bool {
-        self.before().is_some()
+        self.switch().is_some()
     }
 
     /// Writes down what was so before, for `undo`. A run that was cut short has done so already,
@@ -182,10 +182,10 @@ impl Site {
         }
     }
 
-    /// What was so before the switch from this old primary that is open, if there is one.
-    pub fn before(&self) -> Option<Before> {
-        let record = self.register.open().ok().flatten()?;
-        record.old.is(&self.call.orig).then_some(record.before)
+    /// The switch from this old primary that is open, if there is one.
+    pub fn switch(&self) -> Option<Record> {
+        let open = self.register.open().ok().flatten();
+        open.filter(|open| open.old.is(&self.call.orig))
     }
 
     /// What `stop` leaves behind: nothing if everything is as before, else the command that puts
@@ -194,6 +194,12 @@ impl Site {
         let as_before = matches!(outcome, Outcome::Refused(_) | Outcome::RolledBack(_));
         if self.context.mode == Mode::Dry {
             return;
+        }
+        if let (Outcome::Done, Some(mut open)) = (outcome, self.switch()) {
+            open.put_away = true;
+            if let Err(error) = self.register.write(&open) {
+                complain(&error);
+            }
         }
         if as_before && !began_before {
             if let Err(error) = self.register.close() {

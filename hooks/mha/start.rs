@@ -21,8 +21,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Brings the new primary into service. It goes forward only: MHA turns the replicas round next.
 ///
 /// In an online change the old primary works and is asked first whether it takes writes. In a
-/// failover that would cost time, and `stop` has seen to it. If no `stop` is written down, as when a
-/// person calls `start`, what it would have done is done now.
+/// failover that would cost time, and `stop` has seen to it. If none came to its end, as when a person
+/// calls `start`, what it would have done is done now.
 ///
 /// # Errors
 /// When MHA or the configuration does not say what is needed.
@@ -33,13 +33,14 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
     let vips = vips_on(&context.config, side)?;
     let host = remote(context, side, &vips, connect)?;
     let addresses = addresses_on(host.as_ref(), vips);
-    let is_put_away = site.before().is_some();
+    let is_put_away = site.switch().is_some_and(|switch| switch.put_away);
     let left = match is_put_away {
         true => Vec::new(),
         false => vips_on(&context.config, &call.orig)?,
     };
     let left_host = remote(context, &call.orig, &left, connect.min(ANSWER))?;
     let left = addresses_on(left_host.as_ref(), left);
+    let began_before = site.has_begun();
     let login = site.new_login()?;
     let db = server(context, side, login.clone());
     let old_login = call.orig_login.clone().unwrap_or(login.clone());
@@ -47,7 +48,7 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
     let patient_old = old.another().patient(ANSWER);
     let outcome = context.run(|run| {
         if !is_put_away {
-            run.note(format!("no stop of {} is written down", old.name()));
+            run.note(format!("no stop of {} came to its end", old.name()));
         }
         let old_answers = match (reason, is_put_away) {
             (Reason::Failover, true) => false,
@@ -58,7 +59,10 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
         run.note(format!("{NOTE}{}", lossless::of_switch(&db, asked)));
         let ask = |vip: &Vip| ask_through(vip, side.port, &login, &context.deadline);
         let mut established = establish(run, &db, &addresses, site.closing(), Some(&ask));
-        let before = site.before().unwrap_or_default();
+        let before = site
+            .switch()
+            .map(|switch| switch.before)
+            .unwrap_or_default();
         for account in &before.locked {
             let step = format!("let {account} in on {} again", old.name());
             let unlocked = run.act(&step, || patient_old.set_account_lock(account, false));
@@ -67,7 +71,7 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
         site.finish(run, &db, &before, established)
     });
     if !is_put_away {
-        site.after_stop(&outcome, false);
+        site.after_stop(&outcome, began_before);
     }
     Ok(outcome)
 }
@@ -82,38 +86,48 @@ fn put_away<'a>(
     left: &'a [Address<'a>],
 ) -> Result<bool> {
     let name = old.name();
-    let state = old.another().patient(ANSWER).state();
-    match &state {
+    let step = format!("{name} takes no writes");
+    let begun = site.switch();
+    // Between its own `stop` and `start` MHA sees to what the new one lacks.
+    let is_first = !begun.as_ref().is_some_and(|switch| switch.put_away);
+    let id = match old.another().patient(ANSWER).state() {
         Ok(state) if state.writes == Writes::Open => {
             run.note(format!("{name} takes writes"));
-            // Between its own `stop` and `start` MHA sees to what the new one lacks.
-            let is_first = site.before().is_none();
-            let id = state.server_id;
             if is_first {
                 run.check(&format!("{} replicates from {name}", new.name()), || {
-                    channel_from(&new.another().patient(ANSWER), id).map(drop)
+                    channel_from(&new.another().patient(ANSWER), state.server_id).map(drop)
                 })?;
             }
             site.write_down_if_possible(run, reason, Some(old), left);
             fence(run, Some(old), left, site.closing())?;
-            if is_first {
-                catch_up(run, site, (old, new), id)?;
-            }
-            return Ok(true);
+            Some(state.server_id)
+        }
+        Ok(state) => {
+            run.check(&step, || Ok(()))?;
+            clear_away(run, left)?;
+            begun.is_some().then_some(state.server_id)
         }
         Err(error) if error.is_silence() => {
             run.note(format!("going on without {name}: {}", error.chain()));
+            clear_away(run, left)?;
+            return Ok(false);
         }
-        _ => run.check(&format!("{name} takes no writes"), || match &state {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Error::new(Kind::Refused, error.chain())
-                .advise("let MHA's account log in there, or close that server")),
-        })?,
+        Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+        Err(error) => {
+            return run
+                .check(&step, || {
+                    Err(Error::new(Kind::Refused, error.chain())
+                        .advise("let MHA's account log in there, or close that server"))
+                })
+                .map(|()| false);
+        }
+    };
+    if let (true, Some(id)) = (is_first, id) {
+        catch_up(run, site, (old, new), id)?;
     }
-    for address in left {
-        clear_away(run, address)?;
-    }
-    Ok(state.is_ok())
+    // What clients write on the new one from here on would be missing on the old one.
+    run.no_way_back();
+    Ok(true)
 }
 
 /// Replication on `new` from the server with this `server_id`.
@@ -142,17 +156,17 @@ fn catch_up(run: &mut Run<'_>, site: &Site, (old, new): (&Server, &Server), id: 
     .map_err(|error| error.advise(format!("see how replication stands on {}", new.name())))
 }
 
-/// Takes an address off the old primary's host, if that can be reached.
-fn clear_away<'a>(run: &mut Run<'a>, address: &'a Address<'a>) -> Result<()> {
-    match take_off(run, address) {
-        Err(error) if error.kind() == Kind::Overtaken => Err(error),
-        // Whoever answers at the address is asked in the end.
-        Err(error) => {
-            run.note(format!("going on: {}", error.chain()));
-            Ok(())
+/// Takes addresses off the old primary's host, if that can be reached.
+fn clear_away<'a>(run: &mut Run<'a>, addresses: &'a [Address<'a>]) -> Result<()> {
+    for address in addresses {
+        match take_off(run, address) {
+            Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+            // Whoever answers at the address is asked in the end.
+            Err(error) => run.note(format!("going on: {}", error.chain())),
+            Ok(()) => {}
         }
-        Ok(()) => Ok(()),
     }
+    Ok(())
 }
 
 /// MHA has applied what could be had, from other replicas too; what it left is for people to know.

@@ -163,3 +163,18 @@ fn an_online_start_killed_at_any_step_can_be_run_again() {
 fn a_failovers_start_killed_at_any_step_can_be_run_again() {
     start_killed(Mha::failover_hook, "stopssh");
 }
+
+#[test]
+fn a_start_after_a_stop_that_was_killed_closes_the_old_primary() {
+    trial!(trial);
+    trial.write(APP, SHORT);
+    let began = Instant::now();
+    let mut stop = trial.mha().failover_hook("stopssh");
+    let step = stop.signal_at(1, Signal::SIGKILL);
+    stop.end();
+    assert_eq!(step.as_deref(), Some("close writes on 10.77.0.11:3306"));
+    let ended = trial.mha().failover_hook("start").end();
+    assert_ended(&ended, 0, &["no stop of 10.77.0.11:3306 came to its end"]);
+    assert!(trial.is_alone(2), "{}\n{}", ended.said, trial.story());
+    trial.end("stopssh killed, start", 2, began);
+}
