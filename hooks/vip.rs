@@ -11,7 +11,7 @@ use hookbox::config::{Network, OnConflict};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{self, Answer, Host, Link, Step, Vip};
 use hookbox::procedure::bring::{self, Known, announce, bring};
-use hookbox::run::{Entry, Mark, Outcome, Run};
+use hookbox::run::{Changed, Entry, Mark, Outcome, Run};
 use hookbox::time::Deadline;
 
 use crate::context::{self, Context, complain, say};
@@ -181,17 +181,20 @@ fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) ->
     context.give_way_to(None)?;
     let network = overridden(&context.config.network, matches)?;
     let host = Host::open(&context.deadline)?.with(&network);
-    let before = host.list()?;
     let known = rival::known(&context);
     let fence =
         |run: &mut Run<'_>, owner: &Known, vips: &[Vip]| rival::put_out(run, &context, owner, vips);
     let outcome = context.run_telling(
         |entry| report.see(entry),
         |run| match verb {
-            "add" => bring(run, &host, &vips, &known, &fence),
+            "add" => report
+                .count(bring(run, &host, &vips, &known, &fence))
+                .map(drop),
             "del" => {
                 let what = bring::in_few_words(vips.iter().map(Vip::to_string));
-                run.act(&format!("delete {what}"), || host.del_all(&vips))
+                run.act(&format!("delete {what}"), || {
+                    report.count(host.del_all(&vips))
+                })
             }
             _ => {
                 for vip in &vips {
@@ -202,9 +205,6 @@ fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) ->
         },
     );
     if let Ok(held) = host.list() {
-        report
-            .changed
-            .set(here(&vips, &before) != here(&vips, &held));
         report.here.replace(Some(here(&vips, &held)));
     }
     Ok(outcome)
@@ -298,6 +298,11 @@ struct Report {
 }
 
 impl Report {
+    fn count(&self, changed: Result<Changed>) -> Result<Changed> {
+        self.changed.set(matches!(changed, Ok(Changed::Yes)));
+        changed
+    }
+
     fn see(&self, entry: &Entry) {
         if entry.mark != Mark::Started {
             self.timeline.borrow_mut().push(Step::from(entry));

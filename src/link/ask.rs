@@ -7,8 +7,8 @@ use nix::poll::PollFlags;
 use pnet_base::MacAddr;
 use socket2::Socket;
 
-use super::host::missing;
 use super::netlink::View;
+use super::view::missing;
 use super::wire::{self, Heard, WhoHas};
 use super::{Host, Owner, Vip};
 use crate::error::Result;

@@ -15,6 +15,7 @@ mod host;
 mod netlink;
 mod plain;
 mod ssh;
+mod view;
 pub(crate) mod wire;
 
 pub use announce::repeat;

@@ -31,7 +31,7 @@ struct Rival<'a> {
     known: Option<&'a Known>,
 }
 
-/// Puts all of `vips` on `host` and announces them.
+/// Puts all of `vips` on `host` and announces them; whether any was not there.
 ///
 /// The neighbours are asked before, and once more afterwards. Whoever has one of the addresses is
 /// named if it is one of `known`; what then becomes of it is said by `[network] on_conflict`.
@@ -44,7 +44,7 @@ pub fn bring<'a>(
     vips: &[Vip],
     known: &[Known],
     fence: &Fence<'_>,
-) -> Result<()> {
+) -> Result<Changed> {
     let mut plan = Plan::default();
     let links = in_few_words(vips.iter().map(|vip| vip.link.clone()));
     let addresses = in_few_words(vips.iter().map(|vip| vip.address.to_string()));
@@ -88,7 +88,10 @@ pub fn bring<'a>(
     if is_asked && !run.is_dry() {
         look_again(run, host, &missing, known, &others)?;
     }
-    Ok(())
+    Ok(match missing.is_empty() || run.is_dry() {
+        true => Changed::AlreadySo,
+        false => Changed::Yes,
+    })
 }
 
 /// Tells the neighbours where `vips` are.
