@@ -222,12 +222,15 @@ impl<'a> Look<'a> {
             }
             (0, false, None) => Wish::Add(missing, "the others are here".to_owned()),
             (0, false, Some(_)) => match self.stays(&here, NEIGHBOURS) {
-                Ok(Some(why)) => Wish::Wait(why),
+                Ok(Some(why)) => Wish::Trouble(Error::new(Kind::Refused, why)),
                 Ok(None) => Wish::Wait("another host has it no more".to_owned()),
                 Err(error) => Wish::Remove(here, error.chain()),
             },
             (_, false, _) => Wish::Remove(here, format!("it belongs on {name}")),
-            (_, true, Some((_, who))) => Wish::Fine(format!("on {who}, and belongs on {name}")),
+            (_, true, Some((_, who))) if who.place == Some(on) => {
+                Wish::Fine(format!("on {who}, as it should be"))
+            }
+            (_, true, Some((_, who))) => Wish::Wait(format!("on {who}, and belongs on {name}")),
             (_, true, None) => Wish::Wait(format!("nobody has it; it belongs on {name}")),
         })
     }

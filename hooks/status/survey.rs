@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::members::{self, Target};
 
 /// How long the neighbours have to say who has an address.
-const NEIGHBOURS: Duration = Duration::from_millis(200);
+const NEIGHBOURS: Duration = Duration::from_millis(100);
 
 /// What was seen of the cluster. The names of this and what is in it are those of `--json`.
 #[derive(Debug, Default, Serialize)]
@@ -139,8 +139,10 @@ pub fn survey(context: &Context, limit: Duration) -> Result<Survey> {
     })
 }
 
+/// Where to ask for the MAC of a host; this host's own is not needed.
 fn own_address(target: &Target) -> Option<IpAddr> {
-    target.address.as_ref()?.parse().ok()
+    let address = target.address.as_ref().filter(|_| !target.here)?;
+    address.parse().ok()
 }
 
 /// The addresses that the host at `way` has.
