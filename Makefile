@@ -13,8 +13,10 @@ help:
 	@echo 'make install          it goes to $(SBIN)/hookbox   (PREFIX, DESTDIR)'
 	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
 	@echo 'make demo FAULT=hang  or cut, or stop'
-	@echo 'make bench            the outage that a client sees when MHA changes the primary; as root'
-	@echo 'make bench BASELINE=DIR   beside that with the master_ip_* scripts in DIR'
+	@echo 'make bench            what hookbox costs, beside the usual clients; as root'
+	@echo 'make bench PART=check, vip or mha   that alone; RUNS=5 how often what is slow is measured'
+	@echo 'make bench BASELINE=DIR   beside that what the scripts in DIR cost'
+	@echo 'make bench CHECK=1    exit 1 if an aim is missed; JSON=FILE the figures'
 	@echo 'make test             everything; as root also with real servers, keepalived and networks'
 	@echo 'make test-engines     all six MySQL and MariaDB servers; writes docs/engines.md; as root'
 	@echo 'make lint             formatting, clippy and documentation, warnings denied'
@@ -36,7 +38,8 @@ demo: packages
 
 bench: packages
 	cargo build --quiet --locked --release --bin hookbox --example bench
-	@BASELINE=$(BASELINE) $(TARGET)/release/examples/bench
+	@PART=$(PART) BASELINE=$(BASELINE) RUNS=$(RUNS) CHECK=$(CHECK) JSON=$(JSON) \
+	    $(TARGET)/release/examples/bench
 
 test: packages engines
 	@scripts/test
@@ -44,6 +47,7 @@ test: packages engines
 test-engines: ENGINES += mysql-5.6 mariadb-10.5 mariadb-11.8
 test-engines: packages engines
 	@rm -rf $(TARGET)/tmp/findings
+	cargo test --locked --test mysql8
 	HOOKBOX_ENGINES_TABLE=$(CURDIR)/docs/engines.md RUST_TEST_THREADS=1 \
 	    cargo test --locked --test engines -- --include-ignored
 

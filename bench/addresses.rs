@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::net::{Namespace, two_hosts};
+use crate::report::Report;
 
 const VIP: &str = "10.7.0.100";
 
@@ -28,8 +29,8 @@ struct Took {
     all: Duration,
 }
 
-/// Measures each way `runs` times, one after the other, and prints the medians.
-pub fn compare(program: &Path, runs: usize) {
+/// Measures each way `runs` times, in turns.
+pub fn run(report: &mut Report, program: &Path, runs: usize) {
     let Some((here, there)) = two_hosts() else {
         return;
     };
@@ -44,7 +45,6 @@ pub fn compare(program: &Path, runs: usize) {
         config.display()
     );
     let tell = format!("ip addr add {VIP}/24 dev a0 && exec arping -q -c 3 -U -I a0 {VIP}");
-    println!("A virtual address comes to a host, {runs} runs each");
     for (what, ours, theirs) in [
         (
             "nobody is asked whether he has it",
@@ -57,52 +57,29 @@ pub fn compare(program: &Path, runs: usize) {
             format!("arping -q -D -c 3 -I a0 {VIP} && {tell}"),
         ),
     ] {
-        let ways = [
-            Way {
-                name: "hookbox",
-                script: ours,
-            },
-            Way {
-                name: "arping -c 3",
-                script: theirs,
-            },
-        ];
+        println!("\nan address comes to a host, {what}; {runs} runs of each, in turns");
+        let ways =
+            [("hookbox", ours), ("arping -c 3", theirs)].map(|(name, script)| Way { name, script });
         let mut took: [Vec<Took>; 2] = Default::default();
         for _ in 0..runs {
             for (way, took) in ways.iter().zip(&mut took) {
                 took.push(way.run(&here, &there));
             }
         }
-        println!("\n{what}");
-        let [ours, theirs] = [0, 1].map(|n| report(ways[n].name, &took[n]));
-        let ratio = |of: fn(&Took) -> Duration| of(&theirs).as_secs_f64() / of(&ours).as_secs_f64();
-        println!(
-            "  ratio        1 : {:<10.1} 1 : {:.1}",
-            ratio(|took| took.first_frame),
-            ratio(|took| took.all)
-        );
+        let mut ratio = |part: &str, of: fn(&Took) -> Duration| {
+            let medians = [0, 1].map(|n| {
+                let values = took[n].iter().map(|took| of(took).as_secs_f64() * 1000.0);
+                let what = format!("{}, {part}", ways[n].name);
+                report.figure("vip", what, "ms", values.collect())
+            });
+            medians[0] / medians[1]
+        };
+        let first = ratio("first frame", |took| took.first_frame);
+        let all = ratio("back", |took| took.all);
+        report.aim(format!("vip, {what}: first frame"), first, 1.0 / 4.0);
+        report.aim(format!("vip, {what}: back"), all, 1.0 / 20.0);
     }
-    println!();
     fs::remove_dir_all(&place).unwrap();
-}
-
-/// Prints the medians, and gives them.
-fn report(name: &str, took: &[Took]) -> Took {
-    let median = |of: fn(&Took) -> Duration| {
-        let mut all: Vec<Duration> = took.iter().map(of).collect();
-        all.sort();
-        all[all.len() / 2]
-    };
-    let median = Took {
-        first_frame: median(|took| took.first_frame),
-        all: median(|took| took.all),
-    };
-    println!(
-        "  {name:<12} first frame after {:>7.1} ms, back after {:>7.1} ms",
-        median.first_frame.as_secs_f64() * 1000.0,
-        median.all.as_secs_f64() * 1000.0
-    );
-    median
 }
 
 impl Way {

@@ -355,6 +355,7 @@ fn start_asking_for_space(dir: &Path, run: &Path) -> Result<Child> {
         .arg0("hookbox")
         .args(["check_mysql", "--free-mib"])
         .args([dir, run])
+        .env_clear() // there may be passwords in it
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command as Process, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
@@ -22,8 +24,8 @@ use hookbox::run::{Entry, Mark, Mode, Outcome, Run};
 use hookbox::secret::Login;
 use hookbox::time::Deadline;
 use hookbox::turn::{Meeting, Wished};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use signal_hook::flag;
 
 /// What every applet starts from.
 pub struct Context {
@@ -108,18 +110,16 @@ impl Context {
     /// # Errors
     /// When the kernel refuses.
     pub fn give_way_to(&self, newer: Option<(Meeting, Wished)>) -> Result<()> {
-        let refused = |errno| Error::new(Kind::Bug, "watch for signals").because(errno);
-        let mut signals = SigSet::empty();
-        signals.add(Signal::SIGTERM);
-        signals.add(Signal::SIGINT);
-        signals.thread_block().map_err(refused)?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let fd = SignalFd::with_flags(&signals, flags).map_err(refused)?;
+        let arrived = Arc::new(AtomicUsize::new(0));
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            // Caught and not blocked: children inherit what is blocked, and a connection by ssh
+            // that is kept would take no SIGTERM.
+            flag::register_usize(signal as i32, arrived.clone(), signal as usize)
+                .map_err(|error| Error::new(Kind::Bug, "watch for signals").because(error))?;
+        }
         self.deadline.watched_by(Rc::new(move || {
-            if let Ok(Some(signal)) = fd.read_signal() {
-                let name =
-                    Signal::try_from(signal.ssi_signo as i32).map_or("a signal", Signal::as_str);
-                return Err(Error::new(Kind::Overtaken, format!("{name} arrived")));
+            if let Ok(signal) = Signal::try_from(arrived.load(Ordering::Relaxed) as i32) {
+                return Err(Error::new(Kind::Overtaken, format!("{signal} arrived")));
             }
             match &newer {
                 Some((meeting, wished)) => meeting.still_wanted(wished),
@@ -315,6 +315,7 @@ fn see_peer(peer: &Server) -> Result<PeerState> {
 }
 
 /// Starts hookbox with these `words` and the configuration of `matches`, detached from this process.
+/// It has the same environment, since its passwords may be there.
 ///
 /// # Errors
 /// When the program cannot be started.

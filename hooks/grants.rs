@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hookbox::config::Config;
 use hookbox::db::dialect::Version;
-use hookbox::db::grants::{PLACEHOLDER, Role, statements};
+use hookbox::db::grants::{Account, PLACEHOLDER, Role, statements};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::secret::Login;
 
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const EXAMPLE: &str = "\
 On each database host, as the server's root:
     hookbox grants > accounts.sql
-    hookbox grants --version 8.0.36 --from 10.0.0.% > accounts.sql
+    hookbox grants --version 8.0.36 --from 10.0.0.% --events > accounts.sql
     hookbox grants --for replication --from 10.0.0.% >> accounts.sql
 It prints and changes nothing; passwords are yours to fill in.";
 
@@ -49,6 +49,12 @@ pub fn command() -> Command {
                 .value_name("VERSION")
                 .help("what SELECT VERSION() says [default: the server is asked]"),
         )
+        .arg(
+            Arg::new("events")
+                .long("events")
+                .action(ArgAction::SetTrue)
+                .help("also what it takes to let events run where the primary is"),
+        )
         .after_help(EXAMPLE)
 }
 
@@ -71,6 +77,7 @@ fn grants(name: &str, matches: &ArgMatches) -> Result<String> {
     let config = &context.config;
     let version = version(&context, matches.get_one::<String>("version"))?;
     let from = hosts(config, matches);
+    let events = matches.get_flag("events");
     let table = Some(config.check.write_table.as_str()).filter(|table| !table.is_empty());
     let mut text = format!(
         "-- {version}: as root, on every server. Not replicated, so that no server has transactions \
@@ -82,32 +89,45 @@ fn grants(name: &str, matches: &ArgMatches) -> Result<String> {
         true => Err(Error::new(Kind::Usage, "from where? there is no [[peer]]")
             .advise("hookbox grants --from 10.0.0.%")),
     };
+    let make = |role, user: &str, hosts: &[String], table| {
+        let account = Account {
+            role,
+            user,
+            hosts,
+            table,
+            events,
+        };
+        statements(version, account)
+    };
     let whom = matches.get_one::<String>("for").map_or("", String::as_str);
     match whom {
         "replication" => {
             from_somewhere()?;
             let user = config.rejoin.user.as_deref().unwrap_or("repl");
             text += "\n-- The account by which replicas fetch; its password is that of [rejoin].\n";
-            text += &statements(version, Role::Replication, user, &from, None);
+            text += &make(Role::Replication, user, &from, None);
         }
         "mha" => {
             from_somewhere()?;
             let user = config.mha.user.as_deref().unwrap_or("mha");
             text +=
                 "\n-- MHA's account; its password is that of MHA's configuration and of [mha].\n";
-            text += &statements(version, Role::Mha, user, &from, None);
+            text += &make(Role::Mha, user, &from, None);
         }
         _ => {
             let user = user(config);
             let here = config.mysql.host.clone();
             let here = [here.unwrap_or_else(|| "localhost".to_owned())];
+            if !events {
+                text += "-- Where there are events: hookbox grants --events.\n";
+            }
             text += "\n-- hookbox on the server's own host; its password is that of [mysql].\n";
-            text += &statements(version, Role::Own, &user, &here, table);
+            text += &make(Role::Own, &user, &here, table);
             if !from.is_empty() {
                 text += "\n-- hookbox on the other hosts: asks this server, and closes it if need be.\n";
                 let peer = config.peer.iter().find_map(|peer| peer.user.clone());
                 let user = peer.unwrap_or(user);
-                text += &statements(version, Role::Peer, &user, &from, None);
+                text += &make(Role::Peer, &user, &from, None);
             }
         }
     }

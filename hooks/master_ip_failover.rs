@@ -9,9 +9,8 @@ use hookbox::db::Database;
 use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Host, Link, Remote, Vip};
-use hookbox::procedure::establish::{Address, establish};
+use hookbox::procedure::establish::Address;
 use hookbox::procedure::events;
-use hookbox::procedure::lossless::{self, NOTE};
 use hookbox::procedure::release::fence;
 use hookbox::run::{Outcome, Run};
 use hookbox::switch::{Before, Reason};
@@ -19,7 +18,7 @@ use hookbox::time::Deadline;
 use hookbox::witness::{Asked, Witness};
 
 use crate::contract::Caller;
-use crate::mha::{self, Site, ask_through, present, remote, server, vips_on};
+use crate::mha::{self, Site, addresses_on, ask_through, present, remote, server, vips_on};
 use crate::mha_args::{self, Order};
 
 /// How long a login may take on a host that MHA could not reach, and how long the network has to
@@ -50,7 +49,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
         Order::Status => status(site),
         Order::Stop => stop(site, LAST_TRY),
         Order::StopSsh => stop(site, site.context.config.ssh.connect),
-        Order::Start => start(site),
+        Order::Start => mha::start(site, Reason::Failover),
     })
 }
 
@@ -58,7 +57,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
 fn status(site: &Site) -> Result<Outcome> {
     let (context, orig) = (&site.context, &site.call.orig);
     let vips = vips_on(&context.config, orig)?;
-    let link = remote(context, orig, context.config.ssh.connect)?;
+    let host = remote(context, orig, &vips, context.config.ssh.connect)?;
     Ok(context.run(|run| {
         if let Some(open) = site.register.open()? {
             let undo = context.command("undo");
@@ -67,9 +66,9 @@ fn status(site: &Site) -> Result<Outcome> {
         run.check("a switch can be written down here", || {
             site.register.can_be_written()
         })?;
-        if vips.is_empty() {
+        let Some(link) = &host else {
             return Ok(());
-        }
+        };
         run.check(&format!("{} can be reached by ssh", link.name()), || {
             link.log_in()
         })?;
@@ -80,7 +79,7 @@ fn status(site: &Site) -> Result<Outcome> {
         for vip in &vips {
             let can = format!("{} on {} can have {}", vip.link, link.name(), vip.address);
             run.check(&can, || link.ready(vip))?;
-            has(run, &link, vip, context.config.mha.vip_missing)?;
+            has(run, link, vip, context.config.mha.vip_missing)?;
         }
         Ok(())
     }))
@@ -109,11 +108,8 @@ fn stop(site: &Site, connect: Duration) -> Result<Outcome> {
     let _lock = site.lock()?;
     let (context, call) = (&site.context, &site.call);
     let vips = vips_on(&context.config, &call.orig)?;
-    let host = match vips.is_empty() {
-        true => None,
-        false => Some(remote(context, &call.orig, connect)?),
-    };
-    let addresses = mha::addresses(host.as_ref(), vips.clone());
+    let host = remote(context, &call.orig, &vips, connect)?;
+    let addresses = addresses_on(host.as_ref(), vips.clone());
     if host.is_some() {
         site.warm_up_peers();
     }
@@ -275,42 +271,4 @@ fn peer_that_answers(site: &Site, vips: &[Vip]) -> Option<String> {
         .filter_map(|(peer, seen)| Some((peer, seen.as_ref().ok()?)))
         .find(|(_, seen)| seen.state.server_id == there.server_id)
         .map(|(peer, _)| peer.name())
-}
-
-/// Brings the new primary into service.
-fn start(site: &Site) -> Result<Outcome> {
-    let _lock = site.lock()?;
-    let (context, new) = (&site.context, site.new_side()?);
-    let vips = vips_on(&context.config, new)?;
-    let host = match vips.is_empty() {
-        true => None,
-        false => Some(remote(context, new, context.config.ssh.connect)?),
-    };
-    let addresses = mha::addresses(host.as_ref(), vips);
-    let login = site.new_login()?;
-    let db = server(context, new, login.clone());
-    Ok(context.run(|run| {
-        let record = site.register.open().unwrap_or_default();
-        if record.is_none() {
-            run.note("no stop is written down; MHA says the old primary is put away");
-        }
-        note_unapplied(run, &db);
-        run.note(format!("{NOTE}{}", lossless::of_switch(&db, None)));
-        let ask = |vip: &Vip| ask_through(vip, new.port, &login, &context.deadline);
-        let established = establish(run, &db, &addresses, site.closing(), Some(&ask));
-        let before = record.map(|record| record.before).unwrap_or_default();
-        site.finish(run, &db, &before, established)
-    }))
-}
-
-/// MHA has applied what could be had, from other replicas too; what it left is for people to know.
-fn note_unapplied(run: &Run<'_>, db: &dyn Database) {
-    for channel in db.channels().unwrap_or_default() {
-        if let Ok(Some(left)) = db.unapplied(&channel.name) {
-            let source = channel.source;
-            run.note(format!(
-                "NOT APPLIED of what was received from {source}: {left}"
-            ));
-        }
-    }
 }

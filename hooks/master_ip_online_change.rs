@@ -3,19 +3,16 @@
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
-use hookbox::db::{Database, Writes};
+use hookbox::db::Database;
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::Vip;
-use hookbox::procedure::demote::demote;
-use hookbox::procedure::establish::{Address, establish};
+use hookbox::procedure::establish::Address;
 use hookbox::procedure::events;
-use hookbox::procedure::lossless::{self, NOTE};
 use hookbox::procedure::release::{Release, release};
-use hookbox::run::{Outcome, Run};
+use hookbox::run::Outcome;
 use hookbox::switch::{Before, Reason};
 
 use crate::contract::Caller;
-use crate::mha::{self, Site, ask_through, present, remote, server, vips_on};
+use crate::mha::{self, Site, addresses_on, present, remote, server, vips_on};
 use crate::mha_args::{self, Order};
 
 /// `master_ip_online_change`
@@ -36,7 +33,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
     };
     mha::main(name, matches, caller, |site| match site.call.order {
         Order::Stop => stop(site),
-        Order::Start => start(site),
+        Order::Start => mha::start(site, Reason::OnlineChange),
         Order::Status | Order::StopSsh => Err(Error::new(
             Kind::Usage,
             "an online change knows --command=stop and --command=start",
@@ -50,14 +47,11 @@ fn stop(site: &Site) -> Result<Outcome> {
     let (context, call, new) = (&site.context, &site.call, site.new_side()?);
     let vips = vips_on(&context.config, &call.orig)?;
     let connect = context.config.ssh.connect;
-    let host = match vips.is_empty() {
-        true => None,
-        false => {
-            site.warm_up(new);
-            Some(remote(context, &call.orig, connect)?)
-        }
-    };
-    let addresses = mha::addresses(host.as_ref(), vips);
+    if !vips.is_empty() {
+        site.warm_up(new);
+    }
+    let host = remote(context, &call.orig, &vips, connect)?;
+    let addresses = addresses_on(host.as_ref(), vips);
     let (old_login, new_login) = (site.old_login()?, site.new_login()?);
     let accounts = &context.config.mha.lock_accounts;
     must_not_lock_out(&old_login.user, accounts)?;
@@ -110,54 +104,5 @@ fn must_not_lock_out(user: &str, accounts: &[String]) -> Result<()> {
             Err(Error::new(Kind::Config, what).advise("take it out"))
         }
         None => Ok(()),
-    }
-}
-
-/// Brings the new primary into service. It goes forward only: MHA turns the replicas round next.
-fn start(site: &Site) -> Result<Outcome> {
-    let _lock = site.lock()?;
-    let (context, call, new) = (&site.context, &site.call, site.new_side()?);
-    let vips = vips_on(&context.config, new)?;
-    let host = match vips.is_empty() {
-        true => None,
-        false => Some(remote(context, new, context.config.ssh.connect)?),
-    };
-    let addresses = mha::addresses(host.as_ref(), vips);
-    let login = site.new_login()?;
-    let old = server(context, &call.orig, site.old_login()?);
-    let db = server(context, new, login.clone());
-    Ok(context.run(|run| {
-        let record = site.register.open().unwrap_or_default();
-        must_be_closed(run, site, &old)?;
-        run.note(format!("{NOTE}{}", lossless::of_switch(&db, Some(&old))));
-        let ask = |vip: &Vip| ask_through(vip, new.port, &login, &context.deadline);
-        let mut established = establish(run, &db, &addresses, site.closing(), Some(&ask));
-        let before = record.map(|record| record.before).unwrap_or_default();
-        for account in &before.locked {
-            let step = format!("let {account} in on {} again", old.name());
-            let unlocked = run.act(&step, || old.set_account_lock(account, false));
-            established = established.and(unlocked);
-        }
-        site.finish(run, &db, &before, established)
-    }))
-}
-
-/// Nothing is made writable before the other side is closed.
-fn must_be_closed<'a>(run: &mut Run<'a>, site: &'a Site, old: &'a dyn Database) -> Result<()> {
-    let name = old.name();
-    match old.state() {
-        Ok(state) if state.writes == Writes::Open => {
-            run.note(format!("{name} takes writes again"));
-            demote(run, old, site.closing())
-        }
-        Ok(_) => run.check(&format!("{name} takes no writes"), || Ok(())),
-        Err(error) if !error.is_silence() => run.check(&format!("{name} takes no writes"), || {
-            Err(Error::new(Kind::Refused, error.chain())
-                .advise("let MHA's account log in there, or close that server"))
-        }),
-        Err(error) => {
-            run.note(format!("going on without {name}: {}", error.chain()));
-            Ok(())
-        }
     }
 }

@@ -24,6 +24,10 @@ use crate::context::{Context, complain};
 use crate::contract::{self, Caller};
 use crate::mha_args::{Call, Order};
 
+mod start;
+
+pub use start::start;
+
 /// How long whoever answers at a virtual address may take to say who it is.
 const ANSWER: Duration = Duration::from_millis(300);
 
@@ -273,12 +277,20 @@ pub fn on_host(config: &Config, side: &Side, vip: &Vip) -> Vip {
     }
 }
 
-/// The host of `side`, whose login begins now and goes on beside whatever is done next; it may
-/// take `connect`.
+/// The host of `side`, if it has any of `vips`. Its login begins now and goes on beside whatever is
+/// done next; it may take `connect`.
 ///
 /// # Errors
 /// [`Kind::Config`] when ssh's client cannot be started.
-pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remote> {
+pub fn remote(
+    context: &Context,
+    side: &Side,
+    vips: &[Vip],
+    connect: Duration,
+) -> Result<Option<Remote>> {
+    if vips.is_empty() {
+        return Ok(None);
+    }
     let mut how = context.config.ssh.clone();
     how.connect = how.connect.min(connect);
     let sockets = sockets(&context.config);
@@ -289,11 +301,11 @@ pub fn remote(context: &Context, side: &Side, connect: Duration) -> Result<Remot
         network.on_conflict = OnConflict::Take;
     }
     let remote = Remote::open(&side.ssh, &how, Some(&sockets), &context.deadline)?;
-    Ok(remote.with(&network))
+    Ok(Some(remote.with(&network)))
 }
 
 /// `vips` on the host of `link`.
-pub fn addresses<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
+pub fn addresses_on<'a>(link: Option<&'a Remote>, vips: Vec<Vip>) -> Vec<Address<'a>> {
     let Some(link) = link else {
         return Vec::new();
     };

@@ -1,7 +1,6 @@
 //! `rejoin`: the server on this host, the primary of before, becomes a replica of the new one.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command as Process, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -225,23 +224,7 @@ fn remember(run: &mut Run<'_>, context: &Context, source: &Server) -> Result<()>
 /// # Errors
 /// When the program cannot be started.
 pub fn start(matches: &ArgMatches, source: &str) -> Result<Changed> {
-    let mut rejoin = Process::new("/proc/self/exe");
-    rejoin.arg0("hookbox").args(["rejoin", "--source", source]);
-    if let Some(path) = matches.get_one::<std::path::PathBuf>("config") {
-        rejoin.arg("--config").arg(path);
-    }
-    if let Some(instance) = matches.get_one::<String>("instance") {
-        rejoin.args(["--instance", instance]);
-    }
-    rejoin
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    rejoin
-        .spawn()
-        .map(|_| Changed::Yes)
-        .map_err(|error| Error::new(Kind::Bug, "start hookbox rejoin").because(error))
+    context::start_detached(matches, &["rejoin", "--source", source]).map(|()| Changed::Yes)
 }
 
 #[cfg(test)]

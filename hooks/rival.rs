@@ -15,10 +15,10 @@ use hookbox::switch::Side;
 use crate::context::Context;
 use crate::mha;
 
-/// The peers that may be found to have an address: those given by address.
+/// The peers that may be found to have an address: those given by address. This host itself may be
+/// among them: it is never asked.
 pub fn known(context: &Context) -> Vec<Known> {
-    let others = context.others().into_iter();
-    others
+    (context.config.peer.iter())
         .filter_map(|peer| {
             Some(Known {
                 name: peer.name().to_owned(),
@@ -52,9 +52,13 @@ pub fn put_out(run: &mut Run<'_>, context: &Context, owner: &Known, vips: &[Vip]
         },
     }
     .configured(config);
-    let host = mha::remote(context, &side, config.ssh.connect)?;
+    let vips: Vec<Vip> = (vips.iter())
+        .map(|vip| mha::on_host(config, &side, vip))
+        .collect();
+    let Some(host) = mha::remote(context, &side, &vips, config.ssh.connect)? else {
+        return Ok(());
+    };
     for vip in vips {
-        let vip = mha::on_host(config, &side, vip);
         let gone = run.act(&format!("take {vip} off {}", host.name()), || {
             host.del(&vip)
         });

@@ -17,7 +17,7 @@ use hookbox::switch::{Reason, Record, Register, Side};
 
 use crate::context::{self, Context, complain, say};
 use crate::contract::{self, Caller};
-use crate::mha::{self, ask_through, remote, server, vips_on};
+use crate::mha::{addresses_on, ask_through, remote, server, vips_on};
 
 const EXAMPLE: &str = "\
 On MHA's manager, after a failover or an online change that MHA gave up:
@@ -84,14 +84,11 @@ fn put_back(
     let config = &context.config;
     let login = account(config)?;
     let vips = vips_before(config, record)?;
-    let host = |side: &Side| match vips.is_empty() {
-        true => Ok(None),
-        false => remote(context, side, config.ssh.connect).map(Some),
-    };
+    let host = |side: &Side| remote(context, side, &vips, config.ssh.connect);
     let old_host = host(&record.old)?;
     let new_host = record.new.as_ref().map(host).transpose()?.flatten();
-    let addresses = mha::addresses(old_host.as_ref(), vips.clone());
-    let elsewhere = mha::addresses(new_host.as_ref(), vips);
+    let addresses = addresses_on(old_host.as_ref(), vips.clone());
+    let elsewhere = addresses_on(new_host.as_ref(), vips);
     let old = server(context, &record.old, login.clone());
     let new = record.new.as_ref();
     let new = new.map(|new| server(context, new, login.clone()));

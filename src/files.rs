@@ -1,7 +1,7 @@
 //! Files that others may have put there: read without ever waiting, written with a mode that
 //! does not depend on the umask, replaced whole or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,18 +11,43 @@ use nix::fcntl::OFlag;
 /// The most that is read of any file: nothing of ours comes near it, and `/dev/zero` has no end.
 const LIMIT: u64 = 1 << 20;
 
+/// An open regular file, and what the kernel says of it.
+pub struct Opened {
+    /// At its beginning.
+    pub file: File,
+    /// Owner, mode and size.
+    pub metadata: Metadata,
+}
+
 /// Opens a regular file. A FIFO in its place would hold an ordinary open for ever.
 ///
 /// # Errors
 /// What the kernel says, or that it is no regular file.
-pub fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<Opened> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok(Opened { file, metadata }),
         false => Err(io::Error::other("not a regular file")),
+    }
+}
+
+impl Opened {
+    /// Reads it as text.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(self) -> io::Result<String> {
+        // One more than there is, so that the second read finds the end.
+        let mut text = String::with_capacity(self.metadata.len().min(LIMIT) as usize + 1);
+        self.file.take(LIMIT + 1).read_to_string(&mut text)?;
+        match text.len() as u64 > LIMIT {
+            true => Err(io::Error::other("larger than 1 MiB")),
+            false => Ok(text),
+        }
     }
 }
 
@@ -31,20 +56,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`], or that it is over 1 MiB or not UTF-8.
 pub fn read(path: &Path) -> io::Result<String> {
-    read_rest(open(path)?)
-}
-
-/// Reads what is left of an open text file.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_rest(file: File) -> io::Result<String> {
-    let mut text = String::new();
-    file.take(LIMIT + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > LIMIT {
-        true => Err(io::Error::other("larger than 1 MiB")),
-        false => Ok(text),
-    }
+    open(path)?.read()
 }
 
 /// Makes `dir` and what is missing above it, each with exactly `mode`.
@@ -154,8 +166,8 @@ mod tests {
         let dir = Scratch::new();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        open(&fifo).unwrap_err();
-        open(dir.path()).unwrap_err();
-        open(Path::new("/dev/zero")).unwrap_err();
+        for path in [&fifo, dir.path(), Path::new("/dev/zero")] {
+            assert!(open(path).is_err(), "{}", path.display());
+        }
     }
 }

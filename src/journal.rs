@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::files::{self, Opened};
 use crate::run::{Entry, Mark, Outcome};
 use crate::time::{Stopwatch, now_rfc3339, unix_millis};
 
@@ -254,12 +254,12 @@ pub fn last_run(path: &Path) -> io::Result<Vec<Record>> {
 }
 
 fn read_end(path: &Path) -> io::Result<Vec<Record>> {
-    let mut file = match files::open(path) {
-        Ok(file) => file,
+    let Opened { mut file, metadata } = match files::open(path) {
+        Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let start = file.metadata()?.len().saturating_sub(TAIL);
+    let start = metadata.len().saturating_sub(TAIL);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::log::Level;
 use env_logger::{Builder, Env, Target};
 use nix::poll::PollFlags;
-use nix::sys::stat::{SFlag, fstat, stat};
+use nix::sys::stat::{SFlag, fstat, major, minor};
 
 use crate::time::Deadline;
 
@@ -21,6 +21,9 @@ const SYSLOG: &str = "/dev/log";
 
 /// `LOG_DAEMON` of syslog(3), already shifted.
 const FACILITY: u8 = 3 << 3;
+
+/// The null device, major and minor (the kernel's admin-guide/devices.txt).
+const NULL: (u64, u64) = (1, 3);
 
 /// A pipe that nobody reads must not hold a failover: a line that stderr does not take by then is
 /// dropped, and so are the next ones until it takes some again.
@@ -55,13 +58,10 @@ pub fn init(applet: &str) {
 }
 
 fn is_dev_null(stream: impl AsFd) -> bool {
-    match (fstat(stream), stat("/dev/null")) {
-        (Ok(stream), Ok(null)) => {
-            let device = SFlag::from_bits_truncate(stream.st_mode) & SFlag::S_IFMT;
-            device == SFlag::S_IFCHR && stream.st_rdev == null.st_rdev
-        }
-        _ => false,
-    }
+    fstat(stream).is_ok_and(|stream| {
+        let device = SFlag::from_bits_truncate(stream.st_mode) & SFlag::S_IFMT;
+        device == SFlag::S_IFCHR && (major(stream.st_rdev), minor(stream.st_rdev)) == NULL
+    })
 }
 
 /// Facility and severity as syslog(3) has them.

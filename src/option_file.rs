@@ -36,8 +36,8 @@ impl ClientSection {
             Error::new(Kind::Config, path.display().to_string()).because(error)
         };
         let file = files::open(path).map_err(fail)?;
-        let mode = file.metadata().map_err(fail)?.mode();
-        let section = Self::parse(&files::read_rest(file).map_err(fail)?)
+        let mode = file.metadata.mode();
+        let section = Self::parse(&file.read().map_err(fail)?)
             .map_err(|what| Error::new(Kind::Config, format!("{}: {what}", path.display())))?;
         // MySQL's programs ignore a file that everybody can write.
         if section.password.is_some() || mode & 0o002 != 0 {

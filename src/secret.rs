@@ -206,8 +206,8 @@ impl Source<'_> {
 fn from_file(path: &Path) -> Result<Password> {
     let fail = |error| Error::new(Kind::Config, path.display().to_string()).because(error);
     let file = files::open(path).map_err(fail)?;
-    require_private(path, file.metadata().map_err(fail)?.mode())?;
-    let text = files::read_rest(file).map_err(fail)?;
+    require_private(path, file.metadata.mode())?;
+    let text = file.read().map_err(fail)?;
     match text.lines().next().unwrap_or_default() {
         "" => Err(Error::new(
             Kind::Config,

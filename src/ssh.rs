@@ -62,9 +62,6 @@ impl Shell {
     /// `sockets` is a directory for connections that outlive this process, made if need be; they
     /// end by themselves after `[ssh] reuse`. None for one that nobody else uses.
     ///
-    /// A signal that is blocked here is blocked for a connection that outlives us too, so whoever
-    /// can opens it before SIGTERM is.
-    ///
     /// # Errors
     /// [`Kind::Config`] when OpenSSH's client cannot be started.
     pub fn open(
@@ -204,7 +201,13 @@ impl Shell {
         };
         let login = self.deadline.at_most(self.how.connect);
         let patience = reused.then(|| login.at_most(REUSE_LIMIT));
-        self.session = Some(Session::start(words, &self.first, login, patience)?);
+        self.session = Some(Session::start(
+            words,
+            &self.how,
+            &self.first,
+            login,
+            patience,
+        )?);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! each run writes down its wish, unless a younger process has written one, and waits its turn. A
 //! run whose wish is no longer the newest ends before its next step.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -91,15 +91,17 @@ impl Meeting {
     /// # Errors
     /// When it cannot be made: without it two runs could work against each other.
     pub fn at(dir: &Path) -> Result<Meeting> {
+        let is_ours =
+            |there: Metadata| there.is_dir() && there.permissions().mode() & 0o700 == 0o700;
+        if std::fs::metadata(dir).is_ok_and(is_ours) {
+            return Ok(Meeting {
+                dir: dir.to_owned(),
+            });
+        }
         let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
         // The caller's umask may have taken away the right to enter; keepalived's is 0177.
-        let made = made.and_then(|()| {
-            let mode = std::fs::metadata(dir)?.permissions().mode();
-            match mode & 0o700 {
-                0o700 => Ok(()),
-                _ => std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)),
-            }
-        });
+        let made = made
+            .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)));
         made.map_err(|error| {
             Error::new(
                 Kind::Refused,

@@ -269,6 +269,22 @@ fn contradictions_are_shown_at_one_of_their_keys() {
     for (text, what) in [
         ("[mysql]\nport = 0", "2:8: `port` cannot be 0"),
         (
+            "[network]\nprobe = '2s'",
+            "2:9: `probe` cannot be longer than 1s",
+        ),
+        (
+            "[network]\nannounce = [200]",
+            "2:12: `announce` must begin with 0",
+        ),
+        (
+            "[network]\nannounce = [0, 9, 9]",
+            "2:12: `announce` must be in ascending order",
+        ),
+        (
+            "[network]\nannounce = [0, 60001]",
+            "2:12: `announce` goes beyond 60000 ms",
+        ),
+        (
             "[mysql]\ntls = 'verify_ca'",
             "2:7: `tls` is to verify the server, and there is no `tls_ca`",
         ),
@@ -357,6 +373,19 @@ fn a_password_in_the_configuration_is_never_repeated() {
             "    | ^ did you mean `password_env`?",
         ],
     );
+}
+
+#[test]
+fn every_variable_with_a_password_is_known_whoever_it_is_for() {
+    let text = "[mysql]\npassword_env = 'A'\n[mha]\npassword_env = 'B'\n\
+                [[peer]]\nhost = 'x'\npassword_env = 'C'\n\
+                [instance.one.mysql]\npassword_env = 'D'\n\
+                [[instance.two.peer]]\nhost = 'y'\npassword_env = 'E'\n";
+    for instance in [None, Some("one")] {
+        let mut withheld = parse(text, instance).unwrap().ssh.withheld;
+        withheld.sort();
+        assert_eq!(withheld, ["A", "B", "C", "D", "E"]);
+    }
 }
 
 const TWO: &str = r#"

@@ -1,6 +1,7 @@
 -- MariaDB 10.11.6: as root, on every server. Not replicated, so that no server has transactions that
 -- the others lack. Put a password of your own in the place of change-me.
 SET SESSION sql_log_bin = 0;
+-- Where there are events: hookbox grants --events.
 
 -- hookbox on the server's own host; its password is that of [mysql].
 CREATE USER 'hookbox'@'localhost' IDENTIFIED BY 'change-me';
@@ -10,10 +11,8 @@ CREATE USER 'hookbox'@'localhost' IDENTIFIED BY 'change-me';
 --   SLAVE MONITOR: asks how replication stands
 --   BINLOG MONITOR: asks for the end of the binary log
 --   REPLICATION SLAVE ADMIN: starts and stops replication, and sets it up (rejoin); reads the relay log, for a transaction of which only the beginning came
---   REPLICATION MASTER ADMIN: switches semi-sync's source side
+--   REPLICATION MASTER ADMIN: switches semi-sync's source side, for which commits wait
 --   RELOAD: forgets the source (RESET SLAVE ALL)
--- Where events are used, to switch the scheduler and let them go on as whoever
--- defined them: EVENT, SET USER, SUPER
 GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR, REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, RELOAD
     ON *.* TO 'hookbox'@'localhost';
 
@@ -24,5 +23,6 @@ CREATE USER 'hookbox'@'10.77.0.%' IDENTIFIED BY 'change-me';
 --   PROCESS: sees the sessions and transactions of others
 --   SLAVE MONITOR: asks how replication stands
 --   BINLOG MONITOR: asks for the end of the binary log
-GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR
+--   REPLICATION MASTER ADMIN: switches semi-sync's source side, for which commits wait
+GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS, SLAVE MONITOR, BINLOG MONITOR, REPLICATION MASTER ADMIN
     ON *.* TO 'hookbox'@'10.77.0.%';

@@ -104,6 +104,7 @@ fn parse(source: &Source, instance: Option<&str>) -> Result<Config> {
         }
     }
     config.paths.name = name_of(source.path, instance);
+    config.ssh.withheld = password_variables(&DeValue::Table(whole));
     fill_from_option_files(&mut config, |key| find(&merged, key).is_some())?;
     Ok(config)
 }
@@ -192,6 +193,25 @@ fn merge<'a>(below: &mut DeTable<'a>, above: DeTable<'a>) {
             (_, own) => own,
         };
         below.insert(key, Spanned::new(span, value));
+    }
+}
+
+/// The names that `password_env` gives anywhere below `value`.
+fn password_variables(value: &DeValue) -> Vec<String> {
+    match value {
+        DeValue::Table(table) => {
+            let own = table
+                .get("password_env")
+                .and_then(|name| name.get_ref().as_str());
+            let below = table
+                .values()
+                .flat_map(|value| password_variables(value.get_ref()));
+            own.map(str::to_owned).into_iter().chain(below).collect()
+        }
+        DeValue::Array(items) => (items.iter())
+            .flat_map(|item| password_variables(item.get_ref()))
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -90,6 +90,10 @@ pub struct Ssh {
     pub become_root: String,
     /// Where hookbox is there. Without it plain `ip` and `arping` are used.
     pub hookbox: PathBuf,
+    /// The environment variables that hold passwords, of whatever account and instance: the client
+    /// is started without them. Not a key of the file.
+    #[serde(skip)]
+    pub withheld: Vec<String>,
 }
 
 /// `[host.NAME]`: what is different on one host.
@@ -153,6 +157,7 @@ impl Default for Ssh {
             reuse: Duration::from_secs(60),
             become_root: String::new(),
             hookbox: "/usr/sbin/hookbox".into(),
+            withheld: Vec::new(),
         }
     }
 }

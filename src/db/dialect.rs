@@ -102,6 +102,7 @@ pub struct Dialect {
     pub replica: &'static str,
     /// The column that names the channel.
     pub channel_column: &'static str,
+    wait_for_position: &'static str,
     naming: Naming,
     threads: Threads,
 }
@@ -117,6 +118,7 @@ const DIALECTS: &[Dialect] = &[
         source: "Master",
         replica: "Slave",
         channel_column: "Channel_Name",
+        wait_for_position: "MASTER_POS_WAIT",
         naming: Naming::None,
         threads: Threads::State,
     },
@@ -128,6 +130,7 @@ const DIALECTS: &[Dialect] = &[
         source: "Master",
         replica: "Slave",
         channel_column: "Channel_Name",
+        wait_for_position: "MASTER_POS_WAIT",
         naming: Naming::ForChannel,
         threads: Threads::Channel,
     },
@@ -139,6 +142,7 @@ const DIALECTS: &[Dialect] = &[
         source: "Source",
         replica: "Replica",
         channel_column: "Channel_Name",
+        wait_for_position: "MASTER_POS_WAIT",
         naming: Naming::ForChannel,
         threads: Threads::Channel,
     },
@@ -150,6 +154,7 @@ const DIALECTS: &[Dialect] = &[
         source: "Source",
         replica: "Replica",
         channel_column: "Channel_Name",
+        wait_for_position: "SOURCE_POS_WAIT",
         naming: Naming::ForChannel,
         threads: Threads::Channel,
     },
@@ -161,6 +166,7 @@ const DIALECTS: &[Dialect] = &[
         source: "Master",
         replica: "Slave",
         channel_column: "Connection_name",
+        wait_for_position: "MASTER_POS_WAIT",
         naming: Naming::Connection,
         threads: Threads::Command,
     },
@@ -205,6 +211,28 @@ impl Dialect {
         let file = quote(file);
         let (before, after) = self.channel_clause(channel);
         format!("SHOW RELAYLOG{before} EVENTS IN {file} FROM {position} LIMIT {limit}{after}")
+    }
+
+    /// Waits in the server, a second at most, until the applier of `channel` has come to `file` and
+    /// `offset` of its source's binary log. 1: it has not; else it has, or does not run.
+    pub fn wait_for_position(&self, file: &str, offset: u64, channel: &str) -> String {
+        let (file, channel) = (quote(file), quote(channel));
+        let channel = match self.naming {
+            Naming::None => String::new(),
+            _ => format!(", {channel}"),
+        };
+        let function = self.wait_for_position;
+        format!("SELECT {function}({file}, {offset}, 1{channel}) = -1")
+    }
+
+    /// The same until all transactions of `set` are applied (MySQL).
+    pub fn wait_for_set(&self, set: &str) -> String {
+        let set = quote(set);
+        match self.naming {
+            // It came with 5.7.5; this one waits for an applier that runs, and there is one only.
+            Naming::None => format!("SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS({set}, 1) = -1"),
+            _ => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({set}, 1) = 1"),
+        }
     }
 
     /// Whether [`Dialect::threads`] tells the channels apart.
@@ -310,6 +338,18 @@ mod tests {
         );
         assert_eq!(stop("8.4.0"), "STOP REPLICA IO_THREAD FOR CHANNEL 'it''s'");
         assert_eq!(stop("5.5.5-10.5.1-MariaDB"), "STOP SLAVE 'it''s' IO_THREAD");
+        let wait = |version| {
+            Version::parse(version)
+                .dialect()
+                .wait_for_position("b.1", 4, "it's")
+        };
+        assert_eq!(wait("5.6.24"), "SELECT MASTER_POS_WAIT('b.1', 4, 1) = -1");
+        let old = "SELECT MASTER_POS_WAIT('b.1', 4, 1, 'it''s') = -1";
+        assert_eq!(
+            (wait("8.0.36").as_str(), wait("11.8.6-MariaDB").as_str()),
+            (old, old)
+        );
+        assert_eq!(wait("8.4.0"), old.replace("MASTER", "SOURCE"));
         let binlog = |version| Version::parse(version).dialect().binlog_status;
         assert_eq!(binlog("8.0.36"), "SHOW MASTER STATUS");
         assert_eq!(binlog("9.7.4-2"), "SHOW BINARY LOG STATUS");

@@ -1,6 +1,7 @@
 //! The client's side of a login, by the conversations that `mysql_common` knows.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mysql_common::auth::plugins::{AuthProc, ChallengeResponsePlugin, Context};
 use mysql_common::packets::AuthPlugin;
@@ -82,12 +83,13 @@ impl<'a> Proof<'a> {
         if self.silent {
             return Ok(None);
         }
-        let response = self
-            .procedure
-            .run(&self.means, challenge)
-            .map_err(|error| {
-                Error::new(Kind::Denied, "the login conversation failed").because(error)
-            })?;
+        let failed = || Error::new(Kind::Denied, "the login conversation failed");
+        // mysql_common panics at a public key that is none (`PublicKey::from_pem`), and whoever
+        // answers in the server's place can send one.
+        let run = AssertUnwindSafe(|| self.procedure.run(&self.means, challenge));
+        let response = catch_unwind(run)
+            .map_err(|_| failed().because("what the server sent makes no sense"))?
+            .map_err(|error| failed().because(error))?;
         Ok(response.data().map(<[u8]>::to_vec))
     }
 }

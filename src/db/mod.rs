@@ -46,6 +46,14 @@ pub trait Database {
     /// can ever be applied. A transaction of which only the beginning arrived cannot.
     fn unapplied(&self, channel: &str) -> Result<Option<String>>;
 
+    /// Whether its appliers have nothing more to do, as it looks. Only a look at what is unapplied
+    /// proves it, and that may show it no sooner than when they have stopped.
+    fn seems_idle(&self) -> Result<bool>;
+
+    /// Listens, at most `patience`, for the server to say that this channel has come to the end of
+    /// what it has received; false at once when that cannot be heard. Then a look is worth it.
+    fn hear(&self, channel: &str, patience: Duration) -> Result<bool>;
+
     /// Whose transactions it has; `None` where the server does not tell (MySQL without GTID).
     fn history(&self) -> Result<Option<History>>;
 

@@ -35,6 +35,7 @@ pub(super) fn repeat_detached(vips: &[Vip], times: &[u32], wire: &Wire) -> io::R
         .arg0("hookbox")
         .args(["vip", "announce", "--repeats", &later.join(",")])
         .args(in_one_text(vips).split(' '))
+        .env_clear() // there may be passwords in it
         .process_group(0)
         .current_dir("/")
         .stdin(next()?)

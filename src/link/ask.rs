@@ -58,7 +58,7 @@ impl Host {
         if limit.is_zero() {
             return Ok(owners);
         }
-        let view = self.kernel.view()?;
+        let view = self.look()?;
         let own: Vec<MacAddr> = view.links.iter().filter_map(|link| link.mac).collect();
         let mut asked: Vec<Put> = Vec::new();
         for is_ipv4 in [true, false] {

@@ -178,6 +178,13 @@ fn icmpv6(message: &mut [u8], mac: MacAddr, from: Ipv6Addr, to: Ipv6Addr) -> Vec
     frame
 }
 
+/// Says that `frame` comes from `mac`.
+pub(super) fn set_source(frame: &mut [u8], mac: MacAddr) {
+    if let Some(mut ethernet) = MutableEthernetPacket::new(frame) {
+        ethernet.set_source(mac);
+    }
+}
+
 fn ethernet(to: MacAddr, from: MacAddr, what: EtherType, length: usize) -> Vec<u8> {
     let mut frame = vec![0; length];
     if let Some(mut ethernet) = MutableEthernetPacket::new(&mut frame) {

@@ -1,6 +1,8 @@
 //! This host: its addresses, and what keeps one from being put here or taken away.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use neli::consts::nl::NlmF;
 use neli::consts::rtnl::{IfaF, Iff, Rtm};
@@ -8,7 +10,7 @@ use nix::errno::Errno;
 
 use super::netlink::{Held, Interface, Kernel, View, denied_or};
 use super::wire::Wire;
-use super::{Link, Vip, announce};
+use super::{Link, Owner, Vip, announce};
 use crate::config::Network;
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
@@ -21,6 +23,8 @@ pub struct Host {
     pub(super) kernel: Kernel,
     pub(super) wire: Wire,
     pub(super) network: Network,
+    /// What was last seen.
+    seen: RefCell<Option<Rc<View>>>,
 }
 
 /// What adding some addresses to this host comes to.
@@ -52,6 +56,7 @@ impl Host {
             kernel: Kernel::open(deadline)?,
             wire: Wire::default(),
             network: Network::default(),
+            seen: RefCell::default(),
         })
     }
 
@@ -68,6 +73,23 @@ impl Host {
         &self.network
     }
 
+    /// Interfaces and addresses as they are now.
+    pub(super) fn look(&self) -> Result<Rc<View>> {
+        let view = Rc::new(self.kernel.view()?);
+        self.seen.replace(Some(view.clone()));
+        Ok(view)
+    }
+
+    /// The same after addresses have come or gone: interfaces are not asked about again.
+    fn look_at_addresses(&self, before: &View) -> Result<Rc<View>> {
+        let view = Rc::new(View {
+            links: before.links.clone(),
+            held: self.kernel.addresses()?,
+        });
+        self.seen.replace(Some(view.clone()));
+        Ok(view)
+    }
+
     /// Whether this host has `address`, on any interface and with any prefix length.
     ///
     /// # Errors
@@ -82,7 +104,7 @@ impl Host {
     /// # Errors
     /// As [`Link::ready`], for the first of them that could not be added.
     pub fn plan(&self, vips: &[Vip]) -> Result<Plan> {
-        let view = self.kernel.view()?;
+        let view = self.look()?;
         let mut plan = Plan::default();
         for vip in vips {
             let place = view.place_for(vip)?;
@@ -114,10 +136,28 @@ impl Host {
             .map(drop)
     }
 
-    /// Announces `vips` once, without repeats, wherever they are. Loopback, tunnels and the like
+    /// Tells the neighbours that others have these addresses, who were told that this host has them.
+    ///
+    /// # Errors
+    /// As [`Link::announce`].
+    pub fn point_to(&self, others: &[(Vip, Owner)]) -> Result<()> {
+        let view = self.look()?;
+        for (vip, owner) in others {
+            let link = view.links_of(vip).find(|link| link.fault().is_none());
+            if let Some(link) = link {
+                let deadline = self.kernel.deadline();
+                self.wire
+                    .announce(vip.address, link, owner.mac.into(), deadline)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Announces `vips` once, without repeats, wherever they were last seen. Loopback, tunnels and the like
     /// have no neighbours who could be told.
     pub(super) fn tell(&self, vips: &[Vip]) -> Result<Changed> {
-        let view = self.kernel.view()?;
+        let seen = self.seen.borrow().clone();
+        let view = seen.map_or_else(|| self.look(), Ok)?;
         let mut told = Changed::AlreadySo;
         for vip in vips {
             let link = view.links_of(vip).find(|link| view.has(vip, link));
@@ -151,7 +191,7 @@ impl Link for Host {
     }
 
     fn list(&self) -> Result<Vec<Vip>> {
-        let view = self.kernel.view()?;
+        let view = self.look()?;
         let named = |held: &Held| {
             let link = view.links.iter().find(|link| link.index == held.index)?;
             Some(Vip {
@@ -168,17 +208,17 @@ impl Link for Host {
     }
 
     fn has(&self, vip: &Vip) -> Result<bool> {
-        let view = self.kernel.view()?;
+        let view = self.look()?;
         let there = view.links_of(vip).any(|link| view.has(vip, link));
         Ok(there)
     }
 
     fn ready(&self, vip: &Vip) -> Result<()> {
-        self.kernel.view()?.place_for(vip).map(drop)
+        self.look()?.place_for(vip).map(drop)
     }
 
     fn add_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let view = self.kernel.view()?;
+        let view = self.look()?;
         let mut missing = Vec::new();
         for vip in vips {
             let place = view.place_for(vip)?;
@@ -202,10 +242,10 @@ impl Link for Host {
             }
         }
         if failure.is_none() && !added.is_empty() {
-            let held = self.kernel.addresses()?;
+            let after = self.look_at_addresses(&view)?;
             failure = added
                 .iter()
-                .find_map(|(vip, index)| unusable(vip, *index, &held));
+                .find_map(|(vip, index)| unusable(vip, *index, &after.held));
         }
         let Some(failure) = failure else {
             return Ok(match added.is_empty() {
@@ -220,7 +260,7 @@ impl Link for Host {
     }
 
     fn del_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let view = self.kernel.view()?;
+        let view = self.look()?;
         let mut wanted = Vec::new();
         for vip in vips {
             let there = view.links_of(vip).filter(|link| view.has(vip, link));
@@ -244,10 +284,7 @@ impl Link for Host {
                 Err(errno) => return Err(denied_or(errno, format!("delete {vip}"))),
             }
         }
-        let after = View {
-            held: self.kernel.addresses()?,
-            ..view
-        };
+        let after = self.look_at_addresses(&view)?;
         vips.iter()
             .try_for_each(|vip| after.refuse_elsewhere(vip))?;
         Ok(changed)

@@ -37,6 +37,7 @@ pub(super) struct Kernel {
 }
 
 /// An interface, as the kernel has it.
+#[derive(Clone)]
 pub(super) struct Interface {
     pub index: u32,
     pub name: String,

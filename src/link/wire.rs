@@ -134,7 +134,8 @@ impl Wire {
         Ok(place)
     }
 
-    /// Tells the neighbours on this interface that `address` is at `mac`.
+    /// Tells the neighbours on this interface that `address` is at `mac`, which need not be this
+    /// host: the frame itself comes from here, so that no switch is misled.
     pub fn announce(
         &self,
         address: IpAddr,
@@ -149,7 +150,8 @@ impl Wire {
         let failed = |errno| failed_to_send(&link.name, errno);
         let socket = self.socket(address.is_ipv4()).map_err(failed)?;
         let to = self.place(link.index).map_err(failed)?;
-        for frame in frames::announcement(address, mac, router) {
+        for mut frame in frames::announcement(address, mac, router) {
+            frames::set_source(&mut frame, link.mac.unwrap_or(mac));
             loop {
                 match send(socket, &to, &frame) {
                     // The queue is full.

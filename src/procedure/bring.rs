@@ -1,6 +1,8 @@
 //! Virtual addresses come to this host, all of them or none, unless another host has one.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::config::OnConflict;
 use crate::error::{Error, Kind, Result};
@@ -60,21 +62,31 @@ pub fn bring<'a>(
         make_room(run, host, &missing, known, &fence)?;
     }
     let what = in_few_words(missing.iter().map(Vip::to_string));
-    let changed = missing.clone();
+    // Who turned out to have them as well.
+    let others = Rc::new(RefCell::new(Vec::new()));
     if missing.is_empty() {
         let what = in_few_words(vips.iter().map(Vip::to_string));
         run.act(&format!("add {what}"), || Ok(Changed::AlreadySo))?;
     } else {
+        let (added, others) = (missing.clone(), others.clone());
+        let take_back = move || {
+            let gone = host.del_all(&added);
+            // The neighbours believe the last one that spoke.
+            if let Err(error) = host.point_to(&others.borrow()) {
+                log::warn!("the neighbours are not told who has the addresses: {error}");
+            }
+            gone
+        };
         run.change(
             &format!("add {what}"),
             || host.add_all(&missing),
             &format!("delete {what}"),
-            move || host.del_all(&changed),
+            take_back,
         )?;
     }
     announce(run, host, &vips)?;
     if is_asked && !run.is_dry() {
-        look_again(run, host, &missing, known)?;
+        look_again(run, host, &missing, known, &others)?;
     }
     Ok(())
 }
@@ -155,12 +167,21 @@ fn make_room(
 }
 
 /// Whoever came with the address at the same moment has been heard by now, or answers.
-fn look_again(run: &mut Run<'_>, host: &Host, vips: &[Vip], known: &[Known]) -> Result<()> {
+fn look_again(
+    run: &mut Run<'_>,
+    host: &Host,
+    vips: &[Vip],
+    known: &[Known],
+    others: &RefCell<Vec<(Vip, Owner)>>,
+) -> Result<()> {
     if host.network().on_conflict == OnConflict::Take {
         return Ok(());
     }
     run.check(&format!("{} even now", nobody_else(vips)), || {
-        refuse(&rivals(host, vips, host.owners_since(vips)?, known))
+        let found = rivals(host, vips, host.owners_since(vips)?, known);
+        let owned = found.iter().map(|rival| (rival.vip.clone(), rival.owner));
+        others.borrow_mut().extend(owned);
+        refuse(&found)
     })
 }
 

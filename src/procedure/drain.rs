@@ -18,16 +18,37 @@ pub fn apply_received<'a>(
     // First the applier: when neither runs, starting it may delete what it is to apply.
     start_applier(run, db, channel)?;
     stop_receiver(run, db, channel, source_answers)?;
-    let all = wait_for_applier(run, db, channel, how)?;
+    let mut applied = wait_for_applier(run, db, channel, how, Applied::LooksAll)?;
     let name = channel.name.clone();
-    let stopped_applying = run.change(
-        &format!("stop applying from {}", channel.source),
-        || db.set_thread(Thread::Applier, &channel.name, false),
+    let stop = format!("stop applying from {}", channel.source);
+    let set_applier = |run| db.set_thread(Thread::Applier, &channel.name, run);
+    let stopped = run.change(
+        &stop,
+        || set_applier(false),
         &format!("start applying from {}", channel.source),
         move || db.set_thread(Thread::Applier, &name, true),
     );
-    go_on_if(run, stopped_applying, || Ok(all))?;
-    Ok(all)
+    go_on_if(run, stopped, || Ok(applied == Applied::All))?;
+    if applied == Applied::LooksAll && db.unapplied(&channel.name)?.is_some() {
+        run.note("the applier was not done yet");
+        let again = format!("start applying from {} again", channel.source);
+        run.act(&again, || set_applier(true))?;
+        applied = wait_for_applier(run, db, channel, how, Applied::All)?;
+        let stopped = run.act(&stop, || set_applier(false));
+        go_on_if(run, stopped, || Ok(applied == Applied::All))?;
+    }
+    Ok(applied != Applied::Part)
+}
+
+/// What an applier has applied of what was received.
+#[derive(Clone, Copy, PartialEq)]
+enum Applied {
+    /// Everything, which is proven.
+    All,
+    /// Everything, as it looks. When the applier has stopped that can be proven.
+    LooksAll,
+    /// Not everything, and the rest is given up.
+    Part,
 }
 
 fn start_applier<'a>(run: &mut Run<'a>, db: &'a dyn Database, channel: &Channel) -> Result<()> {
@@ -75,20 +96,31 @@ fn wait_for_applier(
     db: &dyn Database,
     channel: &Channel,
     how: Promotion<'_>,
-) -> Result<bool> {
+    enough: Applied,
+) -> Result<Applied> {
     let source = &channel.source;
     let dry = run.is_dry();
     let step = format!("apply what was received from {source}");
-    let applied = run.wait(&step, how.limit, || {
+    let mut applied = Applied::All;
+    let missing = || {
         let unapplied = db.unapplied(&channel.name)?;
+        if unapplied.is_none() || dry {
+            return Ok(unapplied);
+        }
         match look(db, &channel.name)? {
-            Some(now) if unapplied.is_some() && !now.applying && !dry => Err(stopped(&now)),
+            Some(now) if !now.applying => Err(stopped(&now)),
+            _ if enough == Applied::LooksAll && db.seems_idle()? => {
+                applied = Applied::LooksAll;
+                Ok(None)
+            }
             _ => Ok(unapplied),
         }
-    });
+    };
+    let hear = |patience| db.hear(&channel.name, patience);
+    let waited = run.wait_or_hear(&step, how.limit, missing, hear);
     let gives_up =
         |kind| how.on_lag == OnLag::Force && matches!(kind, Kind::Timeout | Kind::Refused);
-    match applied {
+    match waited {
         Err(error) if gives_up(error.kind()) => {
             let left = db.unapplied(&channel.name)?.unwrap_or_default();
             let relay = look(db, &channel.name)?
@@ -99,9 +131,9 @@ fn wait_for_applier(
                  this server's relay log has it from {relay} on: {}",
                 error.chain()
             ));
-            Ok(false)
+            Ok(Applied::Part)
         }
-        applied => applied.map(|()| true),
+        waited => waited.map(|()| applied),
     }
 }
 

@@ -101,6 +101,7 @@ pub enum Failure {
 pub struct Fake {
     pub world: RefCell<World>,
     pub calls: Cell<usize>,
+    seems_idle: bool,
     fail: Option<(usize, Failure)>,
 }
 
@@ -109,6 +110,7 @@ impl Fake {
         Fake {
             world: RefCell::new(world),
             calls: Cell::new(0),
+            seems_idle: false,
             fail: None,
         }
     }
@@ -117,6 +119,14 @@ impl Fake {
     pub fn failing(world: World, call: usize, how: Failure) -> Fake {
         Fake {
             fail: Some((call, how)),
+            ..Fake::new(world)
+        }
+    }
+
+    /// Looks as if its appliers had nothing to do, whatever they have.
+    pub fn seeming_idle(world: World) -> Fake {
+        Fake {
+            seems_idle: true,
             ..Fake::new(world)
         }
     }
@@ -160,6 +170,14 @@ impl Database for Fake {
             }
             (left > 0).then(|| format!("{left} bytes behind"))
         })
+    }
+
+    fn seems_idle(&self) -> Result<bool> {
+        self.call(|_| self.seems_idle)
+    }
+
+    fn hear(&self, _: &str, _: Duration) -> Result<bool> {
+        self.call(|_| false)
     }
 
     fn history(&self) -> Result<Option<History>> {

@@ -168,6 +168,26 @@ mod tests {
     }
 
     #[test]
+    fn an_applier_that_only_looked_done_is_started_again() {
+        for unapplied in [0, 50] {
+            let fake = Fake::seeming_idle(World::replica(unapplied));
+            assert!(matches!(promoted(&fake, HOW), Outcome::Done));
+            let world = fake.world.borrow();
+            assert_eq!((world.writes, &world.channel), (Writes::Open, &None));
+        }
+        let fake = Fake::seeming_idle(World::replica(900));
+        let slow = Promotion {
+            limit: Duration::from_millis(30),
+            ..HOW
+        };
+        assert!(matches!(promoted(&fake, slow), Outcome::RolledBack(_)));
+        let world = fake.world.borrow();
+        let channel = world.channel.as_ref().unwrap();
+        assert_eq!(world.writes, Writes::Closed);
+        assert!(channel.applying && channel.receiver == Receiver::Connected);
+    }
+
+    #[test]
     fn in_a_circle_replication_goes_on() {
         let fake = Fake::new(World::replica(50));
         let circle = Promotion {

@@ -62,8 +62,11 @@ pub(super) fn options(place: &Place, how: &config::Ssh) -> Vec<String> {
     words
 }
 
-fn command(words: &[String]) -> Command {
+fn command(words: &[String], how: &config::Ssh) -> Command {
     let mut command = Command::new(&words[0]);
+    for name in &how.withheld {
+        command.env_remove(name);
+    }
     command
         .args(&words[1..])
         // The reasons of the C library in English too.
@@ -85,7 +88,7 @@ pub(super) fn start_detached(mut words: Vec<String>, how: &config::Ssh) -> Resul
     let timeout = ["timeout", "--signal=KILL", &limit].map(str::to_owned);
     words.splice(0..0, timeout);
     words.push("true".to_owned());
-    command(&words)
+    command(&words, how)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -117,8 +120,8 @@ pub(super) struct Heard<R> {
 
 impl Client {
     /// Starts it.
-    pub fn start(words: &[String]) -> Result<Client> {
-        let mut child = command(words)
+    pub fn start(words: &[String], how: &config::Ssh) -> Result<Client> {
+        let mut child = command(words, how)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

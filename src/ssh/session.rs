@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::client::Client;
+use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::time::{Deadline, Stopwatch};
 
@@ -55,6 +56,7 @@ impl Session {
     /// Starts the client to log in; `first` is done before any other command.
     pub fn start(
         mut client: Vec<String>,
+        how: &config::Ssh,
         first: &str,
         login: Deadline,
         patience: Option<Deadline>,
@@ -64,7 +66,7 @@ impl Session {
         // Whatever the account's login shell is. The secret is known by, not to, this shell.
         client.push(format!("exec sh -s {secret}"));
         let mut session = Session {
-            client: Client::start(&client)?,
+            client: Client::start(&client, how)?,
             secret,
             asked: 0,
             pid: None,

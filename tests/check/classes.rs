@@ -293,7 +293,12 @@ fn a_heartbeat_that_cannot_be_written_fails_within_its_own_limit() {
     server.sql("CREATE TABLE lab.heartbeat (id INT UNSIGNED PRIMARY KEY, at DATETIME NOT NULL)");
     let site = Site::on(&host, "fence = false\nwrite_table = 'lab.heartbeat'");
     site.check().told("without the grant").fails("write");
-    server.sql("GRANT INSERT, DELETE ON lab.heartbeat TO hookbox@localhost");
+    let mut grants = std::process::Command::new(env!("CARGO_BIN_EXE_hookbox"));
+    let grants = grants.args(["grants", "--version", "10.11.6-MariaDB", "--config"]);
+    let printed = grants.arg(site.config()).output().unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    let is_for_table = |line: &&str| line.starts_with("GRANT") && line.contains("heartbeat");
+    server.sql(printed.lines().find(is_for_table).expect(&printed));
     for _ in 0..3 {
         site.check().passes("ok");
     }
@@ -396,5 +401,28 @@ fn a_login_plugin_that_is_not_there_or_makes_no_sense_is_an_error_and_no_more() 
             fake::asks_for(plugin, b"short", stream)
         });
         site.check().told(plugin).passes("auth");
+    }
+}
+
+#[test]
+fn a_public_key_that_is_none_is_an_error_and_no_more() {
+    // Nothing, an empty sequence, one that ends too soon, and one of small numbers.
+    for der in ["", "MAA=", "MIIBIjANBgkq", "MAYCAQMCAQM="] {
+        for kind in ["PUBLIC KEY", "RSA PUBLIC KEY"] {
+            let site = fake::site(NO_FENCE, move |stream| {
+                let key = format!("-----BEGIN {kind}-----\n{der}\n-----END {kind}-----\n");
+                fake::sends_for_its_key(&key, stream)
+            });
+            site.reconfigure(
+                "[mysql]\n",
+                &format!(
+                    "[mysql]\npassword_file = '{}'\n",
+                    site.secret("pass").display()
+                ),
+            );
+            let seen = site.check();
+            let what = "the login conversation failed";
+            assert!(seen.passes("auth").line.contains(what), "{seen:?}");
+        }
     }
 }

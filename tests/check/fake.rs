@@ -5,7 +5,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{sleep, spawn};
 
+use crate::packets::{self, column, packet, read_packet};
 use crate::site::{Site, ms};
+
+const VERSION: &str = "5.5.5-10.11.6-MariaDB";
 
 /// What a fake server does with a connection; it ends when the other side is gone.
 pub type Manners = fn(UnixStream) -> std::io::Result<()>;
@@ -96,7 +99,7 @@ pub fn answers_without_end(mut stream: UnixStream) -> std::io::Result<()> {
     read_packet(&mut stream)?;
     stream.write_all(&packet(1, &[1]))?;
     for seq in 2_u32.. {
-        stream.write_all(&packet(seq as u8, &column()))?;
+        stream.write_all(&packet(seq as u8, &column("c")))?;
     }
     Ok(())
 }
@@ -167,9 +170,9 @@ pub fn up_for_an_hour(mut stream: UnixStream) -> std::io::Result<()> {
     loop {
         read_packet(&mut stream)?;
         stream.write_all(&rows(&[
-            b"\x06Uptime\x043600",
-            b"\x09read_only\x03OFF",
-            b"\x09server_id\x011",
+            ["Uptime", "3600"],
+            ["read_only", "OFF"],
+            ["server_id", "1"],
         ]))?;
     }
 }
@@ -183,60 +186,34 @@ pub fn asks_for(plugin: &str, challenge: &[u8], mut stream: UnixStream) -> std::
     until_closed(&mut stream)
 }
 
+/// sha256_password, which asks for the server's public key even by the socket.
+pub fn sends_for_its_key(key: &str, mut stream: UnixStream) -> std::io::Result<()> {
+    stream.write_all(&greeting())?;
+    read_packet(&mut stream)?;
+    let request = [&b"\xfesha256_password\0"[..], &[b'x'; 20], b"\0"].concat();
+    stream.write_all(&packet(2, &request))?;
+    read_packet(&mut stream)?;
+    stream.write_all(&packet(4, &[b"\x01", key.as_bytes()].concat()))?;
+    until_closed(&mut stream)
+}
+
 fn answer() -> Vec<u8> {
-    rows(&[b"\x010\x04fake"])
+    rows(&[["0", "fake"]])
 }
 
 /// An answer of two columns.
-fn rows(rows: &[&[u8]]) -> Vec<u8> {
-    let eof = [0xfe, 0, 0, 2, 0];
-    let mut answer = packet(1, &[2]);
-    answer.extend(packet(2, &column()));
-    answer.extend(packet(3, &column()));
-    answer.extend(packet(4, &eof));
-    for (row, seq) in rows.iter().zip(5..) {
-        answer.extend(packet(seq, row));
-    }
-    answer.extend(packet(5 + rows.len() as u8, &eof));
-    answer
-}
-
-/// Protocol::ColumnDefinition41, of a text column called `c`.
-fn column() -> Vec<u8> {
-    let mut column = b"\x03def\x00\x00\x00\x01c\x00\x0c".to_vec();
-    column.extend([0x21, 0, 10, 0, 0, 0, 0xfd, 0, 0, 0, 0, 0]);
-    column
+fn rows(rows: &[[&str; 2]]) -> Vec<u8> {
+    let row = |row: &[&str; 2]| row.map(|value| Some(value.to_owned())).to_vec();
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    packets::table(&["c", "c"], &rows)
 }
 
 fn log_in(stream: &mut UnixStream) -> std::io::Result<()> {
-    stream.write_all(&greeting())?;
-    read_packet(stream)?;
-    stream.write_all(&packet(2, &[0, 0, 0, 2, 0, 0, 0]))
+    packets::log_in(stream, VERSION)
 }
 
-/// Protocol::HandshakeV10.
 fn greeting() -> Vec<u8> {
-    let mut payload = b"\x0a5.5.5-10.11.6-MariaDB\0".to_vec();
-    payload.extend(7_u32.to_le_bytes());
-    payload.extend(b"12345678\0");
-    payload.extend([0xfe, 0xf7, 0x21, 2, 0, 0x0f, 0, 21]);
-    payload.extend([0; 10]);
-    payload.extend(b"123456789012\0mysql_native_password\0");
-    packet(0, &payload)
-}
-
-fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
-    let mut packet = (payload.len() as u32).to_le_bytes()[..3].to_vec();
-    packet.push(seq);
-    packet.extend(payload);
-    packet
-}
-
-fn read_packet(stream: &mut UnixStream) -> std::io::Result<()> {
-    let mut header = [0; 4];
-    stream.read_exact(&mut header)?;
-    let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-    stream.read_exact(&mut vec![0; length as usize])
+    packets::greeting(VERSION)
 }
 
 fn trickle(stream: &mut UnixStream, bytes: &[u8]) -> std::io::Result<()> {

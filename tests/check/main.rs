@@ -26,4 +26,6 @@ mod fake;
 mod fence;
 mod hangs;
 mod network;
+#[path = "../support/packets.rs"]
+mod packets;
 mod site;

@@ -111,40 +111,6 @@ impl Engine {
         lines
     }
 
-    /// The accounts that replication and hookbox have, the latter with as little as it needs.
-    pub fn accounts(self) -> Vec<String> {
-        let grants = match self {
-            MySql56 | MySql57 => "SUPER, RELOAD, PROCESS, REPLICATION CLIENT, REPLICATION SLAVE",
-            MySql97 => {
-                "RELOAD, PROCESS, REPLICATION CLIENT, REPLICATION SLAVE, CONNECTION_ADMIN, \
-                 REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, SYSTEM_USER"
-            }
-            _ => {
-                "RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR, REPLICATION SLAVE ADMIN, \
-                 READ_ONLY ADMIN, CONNECTION ADMIN"
-            }
-        };
-        let mut all = Vec::new();
-        for place in ["localhost", "10.77.0.%"] {
-            all.push(format!(
-                "CREATE USER hookbox@'{place}' IDENTIFIED BY 'change-me'"
-            ));
-            all.push(format!("GRANT {grants} ON *.* TO hookbox@'{place}'"));
-            if !self.is_mariadb() {
-                all.push(format!(
-                    "GRANT SELECT ON performance_schema.* TO hookbox@'{place}'"
-                ));
-            }
-        }
-        all.push("CREATE USER repl@'10.77.0.%' IDENTIFIED BY 'replpass'".to_owned());
-        all.push("GRANT REPLICATION SLAVE ON *.* TO repl@'10.77.0.%'".to_owned());
-        all.push("CREATE USER app@localhost IDENTIFIED BY 'apppass'".to_owned());
-        for schema in ["lab", "other"] {
-            all.push(format!("GRANT ALL ON {schema}.* TO app@localhost"));
-        }
-        all
-    }
-
     /// A word of the old vocabulary, as this engine says it.
     pub fn word(self, old: &str) -> String {
         let pairs = [

@@ -1,5 +1,6 @@
 //! What the cases have found, kept in files, and the table made of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use crate::engine::{ALL, Engine};
 use crate::lab::Replication;
 
 const HEAD: &str = include_str!("engines.head.md");
+const PLAYED: &str = include_str!("played.head.md");
 
 fn folder(engine: Engine, by: Replication) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("findings");
@@ -50,14 +52,7 @@ fn table() -> String {
         all += &format!(" {} |", read(folder.parent().unwrap().join("version")));
     }
     for by in [Replication::Gtid, Replication::FileAndPosition] {
-        let mut cases: Vec<_> = ALL
-            .iter()
-            .filter_map(|engine| fs::read_dir(folder(*engine, by)).ok())
-            .flatten()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        cases.sort();
-        cases.dedup();
+        let cases = names(ALL.iter().map(|engine| folder(*engine, by)));
         let way = folder(ALL[0], by);
         let way = way.file_name().unwrap().to_string_lossy().into_owned();
         all += &format!("\n| **by {way}** |{}", " |".repeat(ALL.len()));
@@ -68,5 +63,31 @@ fn table() -> String {
             }
         }
     }
+    all + "\n" + &played()
+}
+
+/// What the tests of MySQL 8 have noted of servers that they play.
+fn played() -> String {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("findings/played");
+    let servers = names([folder.clone()]);
+    let mut all = format!("\n{PLAYED}\n| | {} |\n|---|", servers.join(" | "));
+    all += &"---|".repeat(servers.len());
+    for case in names(servers.iter().map(|server| folder.join(server))) {
+        all += &format!("\n| {} |", case.replace('_', " "));
+        for server in &servers {
+            all += &format!(" {} |", read(folder.join(server).join(&case)));
+        }
+    }
     all + "\n"
+}
+
+/// The names of what is in these folders, each once, sorted.
+fn names(folders: impl IntoIterator<Item = PathBuf>) -> Vec<String> {
+    let folders = folders
+        .into_iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
+    let names = folders
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }

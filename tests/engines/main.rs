@@ -1,5 +1,6 @@
-//! The same promotions and demotions on every engine: MySQL 5.6, 5.7 and 9.7, MariaDB 10.5, 10.11 and
-//! 11.8. `make test` takes three of them, `make test-engines` all six and writes docs/engines.md.
+//! The same promotions, demotions, rejoins and logins on every engine: MySQL 5.6, 5.7 and 9.7, MariaDB
+//! 10.5, 10.11 and 11.8. `make test` takes three of them, `make test-engines` all six and writes
+//! docs/engines.md.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -19,6 +20,9 @@ mod site;
 mod channels;
 mod close;
 mod drain;
+mod login;
+mod mha;
+mod rejoin;
 mod stuck;
 mod torn;
 
@@ -58,6 +62,19 @@ macro_rules! engine {
                     close:
                         the_source_is_locked_by_lock_tables
                         under_load_no_acknowledged_row_is_lost;
+                    rejoin:
+                        an_old_primary_that_was_closed_rejoins
+                        an_old_primary_that_was_killed_rejoins
+                        what_only_an_old_primary_has_is_named_and_refused
+                        what_was_not_replicated_before_a_crash_is_named_and_refused
+                        replication_is_encrypted_and_the_source_verified
+                        without_tls_the_sources_key_hides_the_password;
+                    login:
+                        tls_is_spoken_where_the_server_can
+                        every_login_plugin_that_is_spoken_lets_in
+                        a_login_plugin_that_is_not_spoken_is_an_error_in_one_line;
+                    mha:
+                        an_online_change_of_mha_is_undone_and_done;
                 }
             }
             mod by_position {
@@ -75,6 +92,13 @@ macro_rules! engine {
                         a_worker_that_stays_stuck_is_given_up_when_forced;
                     channels:
                         both_channels_are_drained;
+                    close:
+                        under_load_no_acknowledged_row_is_lost;
+                    rejoin:
+                        an_old_primary_that_was_closed_rejoins
+                        a_replica_that_was_stopped_goes_on;
+                    mha:
+                        an_online_change_of_mha_is_undone_and_done;
                 }
             }
         }

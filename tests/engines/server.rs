@@ -13,13 +13,20 @@ use crate::lab::{Host, Process, Replication, Switch, rows, wait_until};
 
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
 const DATA: &str = "/var/lib/mysql";
+const SETTINGS: &str = "/etc/mysql/lab.cnf";
+const CONFIG: &str = "/etc/hookbox/hookbox.toml";
 const PROGRAM: &str = "/usr/sbin/hookbox";
+
+/// Whether replicas are let in by TLS alone.
+pub struct OnlyByTls(pub bool);
 
 pub struct Server {
     pub host: Arc<Host>,
     pub address: String,
     pub engine: Engine,
     process: Option<Process>,
+    /// The lines of `[mysqld]` that it has as a rule.
+    settings: String,
 }
 
 impl Server {
@@ -41,22 +48,60 @@ impl Server {
         let common = include_str!("my.cnf");
         let settings = engine.settings(by);
         let lines = format!("{common}\nserver-id = {id}\n{settings}");
-        host.write("/etc/mysql/lab.cnf", lines, 0o644);
+        host.write(SETTINGS, &lines, 0o644);
         host.sh(&format!("rm -rf {DATA}; mkdir -p {DATA} /run/mysqld"));
         Server {
             host: host.clone(),
             address: address.to_owned(),
             engine,
             process: None,
+            settings: lines,
+        }
+    }
+
+    /// Makes hookbox's account and that of replicas as `hookbox grants` prints them for this server,
+    /// and that of an application.
+    fn make_accounts(&self) {
+        let version = self.ask("SELECT VERSION()");
+        let toml = "[mysql]\nuser = 'hookbox'\npassword_file = '/etc/hookbox/password'\n";
+        self.host.write(CONFIG, toml, 0o644);
+        self.host
+            .write("/etc/hookbox/password", "change-me\n", 0o600);
+        let printed = |whom: &str| {
+            let mut command = self.host.command(env!("CARGO_BIN_EXE_hookbox"));
+            let command = command.args(["grants", "--version", &version, "--for", whom]);
+            let output = command.args(["--from", "10.77.0.%"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let repl = printed("replication").replace("change-me", "replpass");
+        let app = "CREATE USER app@localhost IDENTIFIED BY 'apppass';
+            GRANT ALL ON lab.* TO app@localhost;
+            GRANT ALL ON other.* TO app@localhost;";
+        let mut root = self.root();
+        for script in [&printed("mysql"), &repl, app] {
+            let lines: Vec<&str> = script.lines().filter(|l| !l.starts_with("--")).collect();
+            let lines = lines.join("\n");
+            for sql in lines
+                .split(";")
+                .map(str::trim)
+                .filter(|sql| !sql.is_empty())
+            {
+                root.query_drop(sql)
+                    .unwrap_or_else(|e| panic!("{sql}: {e}"));
+            }
         }
     }
 
     /// Starts it and waits until it has answered.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.host.name);
-        let defaults = ["--defaults-file=/etc/mysql/lab.cnf"];
+        let defaults = format!("--defaults-file={SETTINGS}");
         let program = self.engine.program();
-        self.process = Some(self.host.start(&program, &defaults, "/var/log/mysqld.log"));
+        self.process = Some(
+            self.host
+                .start(&program, &[&defaults], "/var/log/mysqld.log"),
+        );
         for _ in 0..1500 {
             if self.connect("root", None).is_ok() {
                 return;
@@ -78,6 +123,41 @@ impl Server {
         let process = self.process.take().expect("the server runs");
         process.signal("KILL");
         process.wait_for_end();
+    }
+
+    /// Starts it again with more lines of `[mysqld]`.
+    pub fn restart_with(&mut self, more: &str) {
+        self.kill();
+        self.host
+            .write(SETTINGS, format!("{}{more}", self.settings), 0o644);
+        self.start();
+    }
+
+    /// Starts it with what it has as a rule, unless it runs so.
+    pub fn start_as_usual(&mut self) {
+        if self.host.read(SETTINGS) != self.settings {
+            if self.is_running() {
+                self.kill();
+            }
+            self.host.write(SETTINGS, &self.settings, 0o644);
+        }
+        if !self.is_running() {
+            self.start();
+        }
+    }
+
+    /// Demands TLS of the account of replicas, or not.
+    pub fn let_replicas_in(&self, OnlyByTls(only): OnlyByTls) {
+        let need = if only { "SSL" } else { "NONE" };
+        let account = "repl@'10.77.0.%'";
+        let sql = match self.engine {
+            Engine::MySql56 => format!("GRANT USAGE ON *.* TO {account} REQUIRE {need}"),
+            _ => format!("ALTER USER {account} REQUIRE {need}"),
+        };
+        let mut root = self.root();
+        root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
+        let _ = root.query_drop("SET GLOBAL super_read_only = 0");
+        root.query_drop(sql).unwrap();
     }
 
     pub fn connect(&self, user: &str, password: Option<&str>) -> mysql::Result<Conn> {
@@ -265,13 +345,7 @@ fn fresh_data(engine: Engine) -> Arc<Vec<u8>> {
         engine.initialize(DATA)
     ));
     server.start();
-    let mut root = server.root();
-    root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
-    for statement in engine.accounts() {
-        root.query_drop(&statement)
-            .unwrap_or_else(|e| panic!("{statement}: {e}"));
-    }
-    drop(root);
+    server.make_accounts();
     let process = server.process.take().unwrap();
     process.signal("TERM");
     process.wait_for_end();

@@ -1,14 +1,16 @@
 //! A primary db1, its replica db2, and db3 when a case wants a second source; shared by the cases of
 //! one engine, one after the other.
 
+use std::fmt;
 use std::io::Write;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep, spawn};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hookbox::journal;
+use hookbox::run::Mark;
 use mysql::prelude::Queryable;
 
 use crate::engine::Engine;
@@ -60,6 +62,13 @@ pub fn run(engine: Engine, by: Replication, name: &str, case: fn(&mut Site) -> S
     site.reset();
     let ready = started.elapsed();
     let found = case(&mut site);
+    for server in [&site.db1, &site.db2] {
+        let told = told(server);
+        // What `hookbox grants` prints is enough.
+        for refusal in ["denied", "error 1227", "error 1142"] {
+            assert!(!told.contains(refusal), "{refusal}: {told}");
+        }
+    }
     eprintln!(
         "{} {by:?} {name}: {found} (ready after {ready:.1?}, done after {:.1?})",
         engine.name(),
@@ -88,14 +97,14 @@ impl Site {
     /// db1 takes writes, db2 replicates from it and is closed, and nothing has happened yet.
     fn reset(&mut self) {
         for server in [&mut self.db1, &mut self.db2] {
-            if !server.is_running() {
-                server.start();
-            }
+            server.start_as_usual();
             let mut tc = server.host.command("tc");
             let _ = tc.args(["qdisc", "del", "dev", "eth0", "root"]).output();
             self.switch.heal(&server.host);
         }
-        self.db2.forget_sources();
+        for server in [&self.db1, &self.db2] {
+            server.forget_sources();
+        }
         self.make_empty(&self.db1, "e");
         self.make_empty(&self.db2, "e");
         self.configure("");
@@ -203,7 +212,7 @@ impl Site {
 /// Looks all the time which row was applied last and whether the server takes writes.
 pub struct Watcher {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<(Instant, bool, u32)>>,
+    thread: JoinHandle<Vec<(SystemTime, bool, u32)>>,
 }
 
 impl Watcher {
@@ -220,7 +229,7 @@ impl Watcher {
                 let last: Option<Option<u32>> =
                     root.query_first("SELECT MAX(id) FROM lab.e").unwrap();
                 let last = last.flatten().unwrap_or(0);
-                seen.push((Instant::now(), closed == Some(false), last));
+                seen.push((SystemTime::now(), closed == Some(false), last));
                 sleep(Duration::from_millis(2));
             }
             seen
@@ -228,8 +237,8 @@ impl Watcher {
         Watcher { stop, thread }
     }
 
-    /// Asserts that the server opened after it had applied row `last`; gives how long after.
-    pub fn opened_after(self, last: u32) -> Duration {
+    /// Asserts that `server` opened after it had applied row `last`; gives how long after.
+    pub fn opened_after(self, server: &Server, last: u32) -> Late {
         self.stop.store(true, Ordering::Relaxed);
         let seen = self.thread.join().unwrap();
         let early = seen.iter().find(|(_, open, row)| *open && *row < last);
@@ -237,8 +246,38 @@ impl Watcher {
         let applied = seen.iter().find(|(_, _, row)| *row == last);
         let opened = seen.iter().find(|(_, open, _)| *open);
         let (applied, opened) = (applied.expect("all is applied"), opened.expect("it opens"));
-        opened.0.saturating_duration_since(applied.0)
+        let since = |time: SystemTime| time.duration_since(applied.0).unwrap_or_default();
+        Late {
+            waited: since(end_of_wait(server)),
+            opened: since(opened.0),
+        }
     }
+}
+
+/// How long after the last row was applied something happened.
+pub struct Late {
+    /// The wait for that ended.
+    waited: Duration,
+    /// The server took writes.
+    pub opened: Duration,
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (waited, opened) = (self.waited.as_millis(), self.opened.as_millis());
+        write!(f, "waited {waited} ms too long, open after {opened} ms")
+    }
+}
+
+/// When the last promotion knew that everything is applied.
+fn end_of_wait(server: &Server) -> SystemTime {
+    let records = journal::tail(&server.host.path(JOURNAL), 100_000).unwrap_or_default();
+    let is_end = |r: &&journal::Record| {
+        let step = r.step.as_deref().unwrap_or_default();
+        r.mark == Some(Mark::Done) && step.starts_with("apply what was received")
+    };
+    let end = records.iter().rfind(is_end).expect("it waits");
+    humantime::parse_rfc3339(&end.at).unwrap()
 }
 
 /// One run of hookbox.
@@ -251,7 +290,7 @@ pub struct Hook {
 pub fn start(server: &Server, applet: &str) -> Hook {
     let started = Instant::now();
     let mut command = server.host.command(PROGRAM);
-    let child = command.arg(applet).stderr(std::process::Stdio::null());
+    let child = command.arg(applet).stderr(Stdio::null());
     Hook {
         child: child.spawn().unwrap(),
         journal: server.host.path(JOURNAL),
@@ -289,6 +328,15 @@ impl Hook {
 /// Runs a hook to its end; gives its exit status and how long it took.
 pub fn hook(server: &Server, applet: &str) -> (i32, Duration) {
     start(server, applet).end()
+}
+
+/// Runs hookbox as a person does; gives its exit status, and all that it said and wrote down.
+pub fn by_hand(server: &Server, args: &[&str]) -> (i32, String) {
+    let output = server.host.command(PROGRAM).args(args).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    let status = output.status.code().unwrap_or(-1);
+    (status, format!("{said}{}", told(server)))
 }
 
 /// Runs a hook, which must succeed; gives how long it took.

@@ -35,7 +35,7 @@ pub use sampler::{Change, Sampler};
 pub use server::{Replication, Server, connect, rows};
 pub use sshd::{Sshd, as_root_of};
 pub use switch::{GATEWAY, Switch};
-pub use writer::{Ack, Writer, lost, outage};
+pub use writer::{Ack, Writer, application, lost, outage};
 
 /// The virtual address that follows the primary.
 pub const VIP: &str = "10.77.0.100";

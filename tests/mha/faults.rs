@@ -125,6 +125,9 @@ fn a_wrong_password_changes_nothing_online_and_is_told_in_a_failover() {
     let manager = &trial.cluster().manager;
     manager.write("/etc/hookbox/mha.password", "wrong\n", 0o600);
     assert_says(&online(&trial, "stop", &[]), 1, soon, denied);
+    // Who put away an old primary that tells nothing is for a person to say, or for MHA by `stop`.
+    assert_says(&failover(&trial, "start", &[]), 1, soon, denied);
+    assert_eq!(failover(&trial, "stopssh", &[]).status, 0);
     assert_says(&failover(&trial, "start", &[]), 10, soon, denied);
     // Without an account of its own hookbox takes the one that MHA passes.
     let path = "/etc/hookbox/hookbox.toml";
@@ -216,4 +219,18 @@ fn a_connection_to_a_host_that_went_is_given_up_in_time() {
         "{}",
         ended.said
     );
+}
+
+#[test]
+fn an_address_for_which_nothing_but_arp_answers_ends_a_failover() {
+    trial!(trial);
+    let filter = "nft 'add table inet lab
+        add chain inet lab in { type filter hook input priority 0; }
+        add rule inet lab in tcp dport { 22, 3306 } drop'";
+    trial.db(1).host.sh(filter);
+    let last_try = Duration::from_secs(1);
+    let answers = "arp:10.77.0.100%eth0 answers, and its host cannot be reached by ssh";
+    assert_says(&failover(&trial, "stop", &[]), 1, last_try, answers);
+    trial.db(1).host.sh("nft flush ruleset");
+    assert!(trial.is_alone(1), "{}", trial.story());
 }

@@ -14,7 +14,10 @@ mod scratch;
 
 mod trial;
 
+mod by_hand;
 mod check;
+mod children;
+mod clients;
 mod cut_short;
 mod failover;
 mod faults;

@@ -53,6 +53,8 @@ fn without_a_virtual_address_writes_and_sessions_are_seen_to_and_ssh_is_not_need
 
     let toml = toml.replace("[mha] ", "[mha]\nno_vip = true #");
     manager.write(CONFIG, toml, 0o644);
+    let status = trial.mha().failover_hook("status").end();
+    assert_eq!(status.status, 0, "{}", status.said);
     must(&trial, "stop", &[]);
     assert!(!trial.db(1).is_writable());
     must(&trial, "start", &[]);

@@ -6,15 +6,15 @@ use crate::lab::{Replication, Server, wait_until};
 use crate::site;
 use crate::site::{Site, assert_told, root, succeed, told};
 
-/// What the account needs besides, and three events: one that runs, two that do not.
+/// The accounts as they are printed for who has events, and three events: one that runs, two that do
+/// not.
 fn with_events(site: &Site) {
     for server in [&site.db1, &site.db2] {
-        let mut root = root(server);
-        root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
-        for host in ["localhost", "10.77.0.%"] {
-            let grant = format!("GRANT EVENT, SET USER, SUPER ON *.* TO hookbox@'{host}'");
-            root.query_drop(grant).unwrap();
-        }
+        server.host.sh(
+            "(echo 'SET sql_log_bin = 0; DROP USER hookbox@localhost, hookbox@`10.77.0.%`;'
+              hookbox grants --version 10.11.6-MariaDB --from 10.77.0.% --events) |
+             mariadb --abort-source-on-error",
+        );
     }
     let mut root = root(&site.db1);
     let mut create = |name: &str, how: &str| {

@@ -14,6 +14,7 @@ mod lab;
 mod gate;
 mod site;
 
+mod addresses;
 mod cut_short;
 mod demote;
 mod events;

@@ -1,7 +1,9 @@
 //! A connection that one hook leaves to the next.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -66,6 +68,12 @@ fn masters(site: &Site) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a socket is there and nobody behind it.
+fn is_refused(socket: &Path) -> bool {
+    let refused = UnixStream::connect(socket).map_err(|error| error.kind());
+    matches!(refused, Err(ErrorKind::ConnectionRefused))
+}
+
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();
 }
@@ -79,12 +87,10 @@ fn a_connection_serves_the_next_hook_and_ends_by_itself() {
     let cold = log_in(&site, &how);
     let warm = reuse(&site, &how);
     println!("cold {cold:.1?}, warm {warm:.1?}");
-    assert_eq!(
-        site.clients().len(),
-        1,
-        "the master alone: {:?}",
-        site.clients()
-    );
+    // One for each login: a busy machine may have had one made beside the first.
+    let clients = site.clients();
+    assert_eq!(clients.len(), masters(&site).len(), "{clients:?}");
+    assert!((1..=logins(&site)).contains(&clients.len()), "{clients:?}");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&site.sockets()), 0o700);
     all_end(&site);
@@ -133,14 +139,17 @@ fn an_old_connection_that_does_not_answer_is_not_waited_for() {
     };
     let how = site.how();
     log_in(&site, &how);
+    let socket = fs::read_dir(site.sockets()).unwrap().next();
+    let socket = socket.unwrap().unwrap().path();
 
     // Killed: its socket stays, and nobody listens.
     signal(masters(&site)[0], Signal::SIGKILL);
+    wait_until("nobody listens", Duration::from_secs(5), || {
+        is_refused(&socket)
+    });
     let before = logins(&site);
     let stale = log_in(&site, &how);
-    // ssh goes past the socket by itself; where that takes longer than an old connection may, it is
-    // begun once more.
-    assert!((before + 1..=before + 2).contains(&logins(&site)));
+    assert_eq!(logins(&site), before + 1, "one login is enough");
 
     // Stopped: it is connected to and never answers.
     let frozen = masters(&site)[0];

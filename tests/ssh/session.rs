@@ -210,7 +210,10 @@ fn a_killed_caller_leaves_no_client_for_long() {
         let said = std::io::BufReader::new(caller.stdout.take().unwrap());
         let mut lines = std::io::BufRead::lines(said).map_while(Result::ok);
         assert!(lines.any(|line| line.contains("CALLER has begun")));
-        assert_eq!(site.clients().len(), 1);
+        // Its command line is not there yet at the very moment that it is started.
+        wait_until("its client is there", Duration::from_secs(1), || {
+            site.clients().len() == 1
+        });
         caller.kill().unwrap();
         caller.wait().unwrap();
         wait_until("its client ends", Duration::from_secs(4), || {

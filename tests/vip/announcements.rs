@@ -30,6 +30,8 @@ fn an_added_address_is_announced_in_both_forms_until_it_leaves() {
         .nth(2)
         .unwrap();
     assert_eq!(group, pids[0].to_string(), "a process group of its own");
+    let environment = std::fs::read(format!("/proc/{}/environ", pids[0])).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains("s3cret"));
 
     for at_ms in [500, 1500, 2500] {
         sleep_until(began, at_ms);

@@ -140,10 +140,10 @@ fn whoever_comes_with_the_address_at_the_same_moment_is_noticed_and_ours_taken_b
             sleep(Duration::from_millis(1));
         }
         there.sh("ip address add 10.7.0.100/32 dev b0; arping -q -c 1 -U -I b0 10.7.0.100");
-        there
+        (there, capture)
     });
     let said = vip(&here, "add 10.7.0.100/24 dev a0 --probe 900ms --limit 20s");
-    drop(other.join().unwrap());
+    let (_there, capture) = other.join().unwrap();
     assert_eq!(said.status, 4, "{}", said.stderr);
     let why = "10.7.0.100 is at 02:00:00:00:00:0b";
     assert!(said.stderr.contains(why), "{}", said.stderr);
@@ -153,4 +153,8 @@ fn whoever_comes_with_the_address_at_the_same_moment_is_noticed_and_ours_taken_b
         said.stderr
     );
     assert!(!addresses(&here).contains("10.7.0.100"));
+    // Whoever believed us is told that the other one has it.
+    let last = frames(&capture, ARP).pop().unwrap();
+    assert_eq!(last[6..12], A0);
+    assert_eq!(last[22..32], [2, 0, 0, 0, 0, 0x0b, 10, 7, 0, 100]);
 }

@@ -48,7 +48,7 @@ fn hookbox(mut command: Command) -> Command {
         std::fs::write(&config, format!("[paths]\njournal = {journal:?}\n")).unwrap();
         config
     });
-    command.env("HOOKBOX_CONFIG", config);
+    command.env("HOOKBOX_CONFIG", config).env("PW", "s3cret");
     command
 }
 

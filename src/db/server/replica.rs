@@ -63,7 +63,7 @@ impl Server {
     }
 
     /// The transactions that were received and are not applied; `None` where GTIDs do not tell.
-    fn without_gtids(&self, channel: &Channel) -> Result<Option<String>> {
+    pub(super) fn without_gtids(&self, channel: &Channel) -> Result<Option<String>> {
         if channel.retrieved_gtids.is_empty() {
             return Ok(None);
         }
@@ -182,11 +182,15 @@ impl Server {
         Ok(may
             && match self.without_gtids(channel)? {
                 // With workers, what is applied may be ahead of the position.
-                Some(missing) if missing.is_empty() => {
-                    self.read_relay(channel, |_| false)?.is_inside()
-                }
+                Some(missing) if missing.is_empty() => self.ends_inside(channel)?,
+                _ if self.appliers_seem_idle()? => self.ends_inside(channel)?,
                 _ => self.relay_rest(channel)? == Rest::Torn,
             })
+    }
+
+    /// Whether the relay log ends inside a transaction.
+    fn ends_inside(&self, channel: &Channel) -> Result<bool> {
+        Ok(self.read_relay(channel, |_| false)?.is_inside())
     }
 
     /// The sessions that are a thread of `channel`, or its workers; none when they cannot be told

@@ -1,0 +1,186 @@
+//! The health check, beside the least that one can do and what people use in its place: whole
+//! processes on the server's own host, by its unix socket.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::lab::{Host, Server};
+use crate::report::Report;
+
+const SOCKET: &str = "/run/mysqld/mysqld.sock";
+const HOOKBOX: &str = "/usr/sbin/hookbox check_mysql";
+const RUNS: usize = 101;
+
+const INSTANCES: usize = 50;
+const TABLES: usize = 10_000;
+const IDLE: usize = 5000;
+
+/// What a start of each program cost, in the stopwatch's columns: microseconds of wall clock and
+/// of processor, KiB.
+type Costs = Vec<[f64; 3]>;
+
+/// Measures it, and `baseline/check_mysql` as well if that is there.
+pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
+    let host = Arc::new(Host::new("db1"));
+    let settings = "max-connections = 6000\nback-log = 1000\nthread-cache-size = 10";
+    let mut server = Server::new(&host, "", 1, settings);
+    server.start();
+    server.sql("CREATE USER floor@localhost");
+    equip(&host, program);
+
+    let mut contenders = vec![
+        ("floor", format!("/usr/local/bin/floor {SOCKET} floor")),
+        ("hookbox", HOOKBOX.to_owned()),
+        (
+            "mariadb-admin ping",
+            "/usr/bin/mariadb-admin ping".to_owned(),
+        ),
+        ("mariadb -e", "/usr/bin/mariadb -e select+1".to_owned()),
+    ];
+    if let Some(script) = baseline
+        .map(|dir| dir.join("check_mysql"))
+        .filter(|it| it.exists())
+    {
+        host.write("/usr/local/bin/baseline", fs::read(script).unwrap(), 0o755);
+        host.sh("mkdir -p /var/log/mysql");
+        contenders.push(("baseline script", "/usr/local/bin/baseline".to_owned()));
+    }
+    println!("\nhealth check, from start to exit; {RUNS} runs of each, interleaved");
+    let commands: Vec<&str> = contenders.iter().map(|(_, it)| it.as_str()).collect();
+    let costs = measure(&host, &commands);
+    let column = |costs: &Costs, i: usize, unit: f64| costs.iter().map(|c| c[i] / unit).collect();
+    let (mut wall, mut cpu) = (Vec::new(), Vec::new());
+    for ((name, _), costs) in contenders.iter().zip(&costs) {
+        wall.push(report.figure("check", *name, "ms", column(costs, 0, 1000.0)));
+        let what = format!("{name}, processor");
+        cpu.push(report.figure("check", what, "ms", column(costs, 1, 1000.0)));
+        let what = format!("{name}, memory");
+        report.figure("check", what, "MiB", column(costs, 2, 1024.0));
+    }
+    report.aim("check: wall, in floors", wall[1] / wall[0], 2.5);
+    report.aim("check: processor, in floors", cpu[1] / cpu[0], 4.0);
+    report.aim("check: wall, in mariadb -e", wall[1] / wall[3], 1.0 / 6.0);
+    if let Some(script) = wall.get(4) {
+        report.aim(
+            "check: wall, in baseline scripts",
+            wall[1] / script,
+            1.0 / 20.0,
+        );
+    }
+    growth(report, &server);
+}
+
+/// The same check with more around it: what it costs must not grow.
+fn growth(report: &mut Report, server: &Server) {
+    let host = &server.host;
+    println!("\nthe same with more around it");
+    let wall = |costs: &Costs| costs.iter().map(|cost| cost[0] / 1000.0).collect();
+    let many = format!(
+        "{HOOKBOX} --config /etc/hookbox/many.toml --instance i{}",
+        INSTANCES / 2
+    );
+    host.write("/etc/hookbox/many.toml", many_instances(), 0o644);
+    let costs = measure(host, &[HOOKBOX, &many]);
+    let plain = report.figure("check", "plain", "ms", wall(&costs[0]));
+    let mut compare = |what: &str, costs: &Costs| {
+        let median = report.figure("check", what, "ms", wall(costs));
+        report.aim(format!("{what}, in plain ones"), median / plain, 1.2);
+    };
+    compare("50 instances in 400 lines", &costs[1]);
+
+    let tables: Vec<String> = (0..TABLES)
+        .map(|i| format!("CREATE TABLE t{i} (id INT) ENGINE = MEMORY;"))
+        .collect();
+    host.write("/tmp/tables.sql", tables.join("\n"), 0o600);
+    host.sh("mariadb -e 'CREATE DATABASE many'; mariadb many < /tmp/tables.sql");
+    compare("10,000 tables", &measure(host, &[HOOKBOX])[0]);
+
+    let mut idle = host
+        .command("sh")
+        .args([
+            "-c",
+            &format!("ulimit -n 10000; exec /usr/local/bin/floor {SOCKET} floor {IDLE}"),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(idle.stdout.take().unwrap());
+    lines.read_line(&mut said).unwrap();
+    assert_eq!(said, "ok\n", "not all of {IDLE} connections");
+    compare("5,000 idle connections", &measure(host, &[HOOKBOX])[0]);
+    drop(idle.stdin.take());
+    idle.wait().unwrap();
+}
+
+fn many_instances() -> String {
+    let mut toml = String::new();
+    for i in 0..INSTANCES {
+        toml += &format!(
+            "[instance.i{i}.mysql]\nsocket = \"{SOCKET}\"\n\
+             password_file = \"/etc/hookbox/password\"\n\n\
+             [instance.i{i}.check]\ndeadline = \"900ms\"\nmax_lag = \"30s\"\n\n"
+        );
+    }
+    toml
+}
+
+/// The programs of the comparison, and the accounts by which they log in.
+fn equip(host: &Host, program: &Path) {
+    host.write("/usr/sbin/hookbox", fs::read(program).unwrap(), 0o755);
+    host.write("/etc/hookbox/password", "change-me\n", 0o600);
+    let toml =
+        format!("[mysql]\nsocket = \"{SOCKET}\"\npassword_file = \"/etc/hookbox/password\"\n");
+    host.write("/etc/hookbox/hookbox.toml", toml, 0o644);
+    for name in ["floor", "stopwatch"] {
+        host.write(&format!("/usr/local/bin/{name}"), compile(name), 0o755);
+    }
+}
+
+/// A program of this folder, static; by musl where that is installed, since it starts soonest.
+fn compile(name: &str) -> Vec<u8> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("bench")
+        .join(format!("{name}.c"));
+    let program = std::env::temp_dir().join(format!("hookbox-bench-{}-{name}", std::process::id()));
+    let compiles = |compiler: &str| {
+        Command::new(compiler)
+            .args(["-O2", "-static", "-o"])
+            .args([&program, &source])
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    assert!(compiles("musl-gcc") || compiles("gcc"), "no C compiler");
+    let bytes = fs::read(&program).unwrap();
+    fs::remove_file(&program).unwrap();
+    bytes
+}
+
+/// Runs the programs in turn; words are separated by spaces, and `+` stands for a space in a word.
+fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
+    let runs = RUNS.to_string();
+    let mut words = vec![runs];
+    for (i, command) in commands.iter().enumerate() {
+        if i > 0 {
+            words.push("--".to_owned());
+        }
+        words.extend(command.split(' ').map(|word| word.replace('+', " ")));
+    }
+    let output = host
+        .command("/usr/local/bin/stopwatch")
+        .args(&words)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let mut costs = vec![Costs::new(); commands.len()];
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let numbers: Vec<f64> = line.split(' ').map(|it| it.parse().unwrap()).collect();
+        costs[numbers[0] as usize].push([numbers[1], numbers[2], numbers[3]]);
+    }
+    costs
+}

@@ -1,0 +1,51 @@
+//! Semi-sync on a server, by whichever words it has for it.
+
+use super::Server;
+use crate::db::session::AnswerRow;
+use crate::db::{SemiSync, Side};
+use crate::error::Result;
+use crate::run::Changed;
+
+impl Server {
+    pub(super) fn look_at_semi_sync(&self) -> Result<SemiSync> {
+        let variables = self.ask("SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync%'")?;
+        let status = self.ask("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'")?;
+        let value = |name: &str| {
+            let mut rows = variables.rows().chain(status.rows());
+            let is_it =
+                |row: &AnswerRow<'_>| row.at(0).is_some_and(|n| n.eq_ignore_ascii_case(name));
+            rows.find(is_it)?.at(1)
+        };
+        Ok(SemiSync::read(value))
+    }
+
+    /// Sets a variable of semi-sync where this server has it, by whichever word.
+    pub(super) fn set_semi_sync_variable(
+        &self,
+        side: Side,
+        what: &str,
+        on: bool,
+    ) -> Result<Changed> {
+        let names = side
+            .words()
+            .map(|word| format!("rpl_semi_sync_{word}{what}"));
+        let variables = self.variables(&[&names[0], &names[1]])?;
+        let word = if on { "ON" } else { "OFF" };
+        let to_set = names
+            .iter()
+            .find(|name| variables.get(name).is_some_and(|is| is != word));
+        match to_set {
+            Some(name) => self
+                .ask(&format!("SET GLOBAL {name} = {word}"))
+                .map(|_| Changed::Yes),
+            None => Ok(Changed::AlreadySo),
+        }
+    }
+
+    pub(super) fn set_wait_for_nobody(&self, wait: bool) -> Result<Changed> {
+        match self.set_semi_sync_variable(Side::Source, "_wait_no_replica", wait)? {
+            Changed::Yes => Ok(Changed::Yes),
+            Changed::AlreadySo => self.set_semi_sync_variable(Side::Source, "_wait_no_slave", wait),
+        }
+    }
+}
