@@ -76,7 +76,8 @@ impl<'a> Look<'a> {
         self.members[place].name()
     }
 
-    /// Those of `vips` that are on this host, and those that are not.
+    /// Those of `vips` that are on this host, and those that are not; an address on an interface
+    /// that carries no more is both, if another one can take it.
     fn split(&self, vips: &[Vip]) -> Result<(Vec<Vip>, Vec<Vip>)> {
         let (mut here, mut missing) = (Vec::new(), Vec::new());
         for vip in vips {
@@ -84,6 +85,9 @@ impl<'a> Look<'a> {
                 true => here.push(vip.clone()),
                 false => missing.push(vip.clone()),
             }
+        }
+        if let Ok(plan) = self.host().plan(&here) {
+            missing.extend(plan.missing);
         }
         Ok((here, missing))
     }
@@ -264,9 +268,10 @@ impl<'a> Look<'a> {
         };
         // Where a server's own address is asked for, on the same interface.
         let server = |(place, address): (usize, &Option<IpAddr>)| {
-            let address = address.filter(|address| first.is_near(*address))?;
+            let address = (*address)?;
             let vip = Vip {
                 address,
+                prefix: if address.is_ipv4() { 32 } else { 128 },
                 label: None,
                 ..first.clone()
             };

@@ -122,7 +122,7 @@ pub fn survey(context: &Context, limit: Duration) -> Result<Survey> {
             })
         });
         let through: Vec<_> = through.collect();
-        let (members, network) = members::ask(targets, limit, || look(&placed, &addresses));
+        let (members, network) = members::ask(targets, limit, || look(&placed, &addresses, limit));
         let far = far.into_iter();
         let far = far.map(|far| far?.join().ok()?.ok());
         let far: Vec<Option<Vec<Vip>>> = far.collect();
@@ -169,9 +169,8 @@ struct Network {
 }
 
 /// Asks the kernel, and the neighbours for `vips` and for the servers' own `addresses`.
-fn look(vips: &[Vip], addresses: &[Option<IpAddr>]) -> Network {
-    let deadline = Deadline::after(NEIGHBOURS * 2);
-    let Ok(host) = Host::open(&deadline) else {
+fn look(vips: &[Vip], addresses: &[Option<IpAddr>], limit: Duration) -> Network {
+    let Ok(host) = Host::open(&Deadline::after(limit)) else {
         return Network::default();
     };
     let Ok(own) = host.list() else {
@@ -185,7 +184,12 @@ fn look(vips: &[Vip], addresses: &[Option<IpAddr>]) -> Network {
             ..own.clone()
         })
     };
-    let vips: Vec<Option<Vip>> = vips.iter().map(|vip| near(vip.address)).collect();
+    // A manager may have another interface in the same network.
+    let there = |vip: &Vip| {
+        let is_here = own.iter().any(|own| own.link == vip.link);
+        near(vip.address).or_else(|| is_here.then(|| vip.clone()))
+    };
+    let vips: Vec<Option<Vip>> = vips.iter().map(there).collect();
     let servers: Vec<Option<Vip>> = addresses.iter().map(|a| a.and_then(near)).collect();
     let questions: Vec<Vip> = vips.iter().chain(&servers).flatten().cloned().collect();
     let answers = match host.owners(&questions, NEIGHBOURS) {

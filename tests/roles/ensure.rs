@@ -75,6 +75,35 @@ fn what_a_network_restart_took_away_comes_back_on_the_primary_and_is_announced()
 }
 
 #[test]
+fn an_address_leaves_an_interface_that_lost_its_carrier_for_the_fallback() {
+    let Some(site) = Site::new() else { return };
+    let db1 = &site.db(1).host;
+    take_vip_off(db1);
+    let vip = format!("{VIP}/32 dev bond0 fallback eth0");
+    site.configure(&CONFIG.replace(&format!("{VIP}/24 dev eth0"), &vip));
+    db1.sh(&format!(
+        "ip link add bond0 type dummy; ip link set bond0 up; ip addr add {VIP}/32 dev bond0"
+    ));
+    let before = ensure(&site, 1);
+    db1.sh("ip link set bond0 carrier off");
+    let moved = ensure(&site, 1);
+    let on_bond = db1.sh("ip -o addr show dev bond0");
+    let holders = site.holders(VIP);
+    let again = ensure(&site, 1);
+    db1.sh(&format!("ip link del bond0; ip addr del {VIP}/32 dev eth0"));
+    before.assert(0, &[]);
+    assert_eq!(before.text, "");
+    moved.assert(
+        0,
+        &["bond0 has no carrier", &format!("add {VIP}/32 dev eth0")],
+    );
+    assert_eq!(holders, [1]);
+    assert!(!on_bond.contains(VIP), "{on_bond}");
+    again.assert(0, &[]);
+    assert_eq!(again.text, "");
+}
+
+#[test]
 fn an_address_that_another_host_answers_for_is_not_added() {
     let Some(site) = Site::new() else { return };
     take_vip_off(&site.db(1).host);
