@@ -87,7 +87,8 @@ impl<'a> Look<'a> {
             }
         }
         if let Ok(plan) = self.host().plan(&here) {
-            missing.extend(plan.missing);
+            let is_lost = |vip: &&Vip| plan.missing.iter().any(|it| it.address == vip.address);
+            missing.extend(here.iter().filter(is_lost).cloned());
         }
         Ok((here, missing))
     }

@@ -82,10 +82,11 @@ fn an_address_leaves_an_interface_that_lost_its_carrier_for_the_fallback() {
     let vip = format!("{VIP}/32 dev bond0 fallback eth0");
     site.configure(&CONFIG.replace(&format!("{VIP}/24 dev eth0"), &vip));
     db1.sh(&format!(
-        "ip link add bond0 type dummy; ip link set bond0 up; ip addr add {VIP}/32 dev bond0"
+        "ip link add bond0 type veth peer name port0
+         ip link set bond0 up; ip link set port0 up; ip addr add {VIP}/32 dev bond0"
     ));
     let before = ensure(&site, 1);
-    db1.sh("ip link set bond0 carrier off");
+    db1.sh("ip link set port0 down");
     let moved = ensure(&site, 1);
     let on_bond = db1.sh("ip -o addr show dev bond0");
     let holders = site.holders(VIP);
