@@ -118,7 +118,7 @@ impl Context {
                 .map_err(|error| Error::new(Kind::Bug, "watch for signals").because(error))?;
         }
         self.deadline.watched_by(Rc::new(move || {
-            if let Ok(signal) = Signal::try_from(arrived.load(Ordering::Relaxed) as i32) {
+            if let Ok(signal) = Signal::try_from(arrived.swap(0, Ordering::Relaxed) as i32) {
                 return Err(Error::new(Kind::Overtaken, format!("{signal} arrived")));
             }
             match &newer {
@@ -259,16 +259,17 @@ impl Context {
         listener: impl Fn(&Entry) + 'a,
         procedure: impl FnOnce(&mut Run<'a>) -> Result<()>,
     ) -> Outcome {
-        let journal = Rc::new(self.journal());
-        journal.begin();
+        // It says what was done.
+        let journal = (self.mode == Mode::Real).then(|| Rc::new(self.journal()));
+        journal.iter().for_each(|journal| journal.begin());
         let told = journal.clone();
         let observe = move |entry: &Entry| {
-            told.step(entry);
+            told.iter().for_each(|journal| journal.step(entry));
             log_entry(entry);
             listener(entry);
         };
         let outcome = Run::new(self.deadline.clone(), self.mode, observe).carry_out(procedure);
-        journal.end(&outcome);
+        journal.iter().for_each(|journal| journal.end(&outcome));
         log_outcome(&outcome);
         outcome
     }
@@ -365,7 +366,8 @@ pub fn say(line: &str) {
 /// Logs a failure and what to do about it.
 pub fn complain(error: &Error) {
     log::error!("{}", error.chain());
-    if let Some(advice) = error.advice() {
+    // What was advised for a question is wrong when it was only cut short.
+    if let Some(advice) = error.advice().filter(|_| error.kind() != Kind::Overtaken) {
         log::error!("try: {advice}");
     }
 }

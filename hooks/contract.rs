@@ -45,14 +45,14 @@ pub fn status(caller: Caller, outcome: &Outcome) -> u8 {
 
 /// The exit status for a failure before any run began, or before anything was changed.
 pub fn failure(caller: Caller, error: &Error) -> u8 {
-    let is_wrong_input = matches!(error.kind(), Kind::Usage | Kind::Config);
-    match caller {
-        Caller::Keepalived | Caller::Person if is_wrong_input => 2,
-        Caller::Keepalived => 1,
-        Caller::MhaStatus | Caller::MhaStop(_) | Caller::MhaOnlineStop => 1,
-        Caller::MhaStart if matches!(error.kind(), Kind::Usage | Kind::Refused) => 1,
-        Caller::MhaStart => PROCEED,
-        Caller::Person => 3,
+    match (caller, error.kind()) {
+        (_, Kind::Usage) => 2,
+        (Caller::Keepalived | Caller::Person, Kind::Config) => 2,
+        (Caller::Keepalived, _) => 1,
+        (Caller::MhaStatus | Caller::MhaStop(_) | Caller::MhaOnlineStop, _) => 1,
+        (Caller::MhaStart, Kind::Refused | Kind::Overtaken) => 1,
+        (Caller::MhaStart, _) => PROCEED,
+        (Caller::Person, _) => 3,
     }
 }
 
@@ -85,10 +85,11 @@ mod tests {
         };
         let outcomes = [
             (Outcome::Done, [0, 0, 0, 0, 0, 0, 0]),
-            (refused(Kind::Usage), [1, 2, 1, 1, 1, 1, 1]),
+            (refused(Kind::Usage), [1, 2, 1, 1, 1, 1, 2]),
             (refused(Kind::Config), [1, 2, 1, 1, 1, 1, 10]),
             (refused(Kind::Refused), [1, 3, 1, 1, 1, 1, 1]),
             (refused(Kind::Unreachable), [1, 3, 1, 1, 1, 1, 10]),
+            (refused(Kind::Overtaken), [1, 3, 1, 1, 1, 1, 1]),
             (
                 Outcome::RolledBack(error(Kind::Timeout)),
                 [1, 4, 1, 1, 1, 1, 1],
@@ -107,7 +108,7 @@ mod tests {
     #[test]
     fn what_fails_before_a_run_has_its_status() {
         let expected = [
-            (Kind::Usage, [2, 2, 1, 1, 1, 1, 1]),
+            (Kind::Usage, [2, 2, 2, 2, 2, 2, 2]),
             (Kind::Config, [2, 2, 1, 1, 1, 1, 10]),
             (Kind::Refused, [1, 3, 1, 1, 1, 1, 1]),
             (Kind::Unreachable, [1, 3, 1, 1, 1, 1, 10]),

@@ -32,6 +32,9 @@ const PRIMARY: &str = "the primary's addresses";
 /// before, so that of two hosts that added it at the same time both see the other one.
 const AFTERWARDS: Duration = Duration::from_millis(300);
 
+/// How long another host that is to give way may take to do so, before this one does.
+const GIVING_WAY: Duration = Duration::from_secs(1);
+
 /// The news of each group of addresses, so that the journal gets each only once.
 type News = BTreeMap<String, String>;
 
@@ -285,8 +288,9 @@ fn add<'a>(run: &mut Run<'a>, look: &'a Look<'_>, vips: &[Vip], of_primary: bool
     if run.is_dry() {
         return Ok(());
     }
-    run.check("no other host took them meanwhile", || {
-        look.stays(&missing, AFTERWARDS).map(drop)
+    // One that is to give way has not looked again yet; else it never will.
+    run.wait("no other host took them meanwhile", GIVING_WAY, || {
+        look.stays(&missing, AFTERWARDS)
     })?;
     match of_primary {
         // A switch that has begun meanwhile found nothing to take off.

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use hookbox::check;
+use hookbox::config::SemiSyncAt;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
-use hookbox::procedure::events;
+use hookbox::procedure::{events, semisync};
 use hookbox::run::{Mode, Outcome, Run};
 use hookbox::turn::{Meeting, Wish, Wished};
 use hookbox::verdict::Class;
@@ -149,6 +150,9 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         let was_open = db.state()?.writes == Writes::Open;
         events::stop_if_open(run, context.server()?, &context.config.paths.run)?;
         demote(run, db, how)?;
+        if context.config.promote.semi_sync == SemiSyncAt::Switch {
+            semisync::after_closing(run, db)?;
+        }
         if boot {
             start_closed(run, db, was_open);
         }

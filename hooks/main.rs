@@ -242,9 +242,10 @@ fn start(applet: &Applet, args: &[OsString]) -> ExitCode {
         Ok(matches) => (applet.main)(applet.name, &matches),
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let line = line.strip_prefix("error: ").unwrap_or(line);
-            log::error!("{line}");
+            // What is missing comes on lines of its own.
+            let lines = text.lines().take_while(|line| !line.is_empty());
+            let line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+            log::error!("{}", line.strip_prefix("error: ").unwrap_or(&line));
             log::error!("try: hookbox {} --help", applet.name);
             ExitCode::from(2)
         }

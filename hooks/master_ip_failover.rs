@@ -9,16 +9,14 @@ use hookbox::db::Database;
 use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::{Host, Link, Remote, Vip};
-use hookbox::procedure::establish::Address;
-use hookbox::procedure::events;
 use hookbox::procedure::release::fence;
 use hookbox::run::{Outcome, Run};
-use hookbox::switch::{Before, Reason};
+use hookbox::switch::Reason;
 use hookbox::time::Deadline;
 use hookbox::witness::{Asked, Witness};
 
 use crate::contract::Caller;
-use crate::mha::{self, Site, addresses_on, ask_through, present, remote, server, vips_on};
+use crate::mha::{self, Site, addresses_on, ask_through, remote, server, vips_on};
 use crate::mha_args::{self, Order};
 
 /// How long a login may take on a host that MHA could not reach, and how long the network has to
@@ -125,14 +123,14 @@ fn stop(site: &Site, connect: Duration) -> Result<Outcome> {
         let reached = host.as_ref().map_or(Ok(()), Remote::log_in);
         match reached {
             Ok(()) => {
-                write_down(run, site, alive, &addresses);
+                site.write_down_if_possible(run, Reason::Failover, alive, &addresses);
                 let fenced = fence(run, alive, &addresses, site.closing());
                 or_proceed(run, site, fenced)
             }
             Err(error) if error.kind() == Kind::Overtaken => Err(error),
             Err(error) => {
                 run.note(error.chain());
-                write_down(run, site, alive, &[]);
+                site.write_down_if_possible(run, Reason::Failover, alive, &[]);
                 let fenced = fence(run, alive, &[], site.closing());
                 or_proceed(run, site, fenced)?;
                 let silent = must_be_silent(run, site, &asked, &vips, &deadline);
@@ -171,30 +169,6 @@ fn sign_of_life<'a>(run: &Run<'_>, site: &Site, db: Option<&'a Server>) -> Optio
             run.note(format!("{} does not answer: {}", db.name(), error.chain()));
             None
         }
-    }
-}
-
-/// So that `undo` can put it back. A failover is not held up by a disk that is full.
-fn write_down(
-    run: &mut Run<'_>,
-    site: &Site,
-    alive: Option<&dyn Database>,
-    addresses: &[Address<'_>],
-) {
-    let before = || {
-        Ok(Before {
-            old_writes: alive
-                .map(|db| db.state())
-                .transpose()?
-                .map(|state| state.writes),
-            events: alive.map(|db| db.runs_events()).transpose()?,
-            enabled: alive.and_then(events::enabled),
-            vips: present(addresses)?,
-            ..Before::default()
-        })
-    };
-    if let Err(error) = site.write_down(run, Reason::Failover, before) {
-        run.note(format!("undo will not be possible: {}", error.chain()));
     }
 }
 

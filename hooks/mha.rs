@@ -129,7 +129,7 @@ impl Site {
 
     /// Whether a run before this one has put something away.
     pub fn has_begun(&self) -> bool {
-        matches!(self.register.open(), Ok(Some(open)) if open.old.is(&self.call.orig))
+        self.switch().is_some()
     }
 
     /// Writes down what was so before, for `undo`. A run that was cut short has done so already,
@@ -157,6 +157,37 @@ impl Site {
         })
     }
 
+    /// The same with what can be asked. A failover is not held up by a disk that is full.
+    pub fn write_down_if_possible(
+        &self,
+        run: &mut Run<'_>,
+        reason: Reason,
+        old: Option<&dyn Database>,
+        addresses: &[Address<'_>],
+    ) {
+        let before = || {
+            Ok(Before {
+                old_writes: old
+                    .map(|db| db.state())
+                    .transpose()?
+                    .map(|state| state.writes),
+                events: old.map(|db| db.runs_events()).transpose()?,
+                enabled: old.and_then(events::enabled),
+                vips: present(addresses)?,
+                ..Before::default()
+            })
+        };
+        if let Err(error) = self.write_down(run, reason, before) {
+            run.note(format!("undo will not be possible: {}", error.chain()));
+        }
+    }
+
+    /// The switch from this old primary that is open, if there is one.
+    pub fn switch(&self) -> Option<Record> {
+        let open = self.register.open().ok().flatten();
+        open.filter(|open| open.old.is(&self.call.orig))
+    }
+
     /// What `stop` leaves behind: nothing if everything is as before, else the command that puts
     /// it back. `began_before` tells that a run before this one had put something away.
     pub fn after_stop(&self, outcome: &Outcome, began_before: bool) {
@@ -164,13 +195,19 @@ impl Site {
         if self.context.mode == Mode::Dry {
             return;
         }
+        if let (Outcome::Done, Some(mut open)) = (outcome, self.switch()) {
+            open.put_away = true;
+            if let Err(error) = self.register.write(&open) {
+                complain(&error);
+            }
+        }
         if as_before && !began_before {
             if let Err(error) = self.register.close() {
                 complain(&error);
             }
         } else if matches!(self.register.open(), Ok(Some(_))) {
             let undo = self.context.command("undo");
-            log::warn!("should MHA give up before its start: {undo}");
+            log::warn!("should MHA give up now: {undo}");
         }
     }
 

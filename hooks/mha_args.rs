@@ -250,7 +250,7 @@ impl Call {
 
 fn missing(option: &str) -> Error {
     Error::new(Kind::Usage, format!("--{option} is missing"))
-        .advise("hookbox master_ip_failover --help; MHA itself passes it")
+        .advise("see --help; MHA itself passes it")
 }
 
 /// The values that were given; an empty one counts as none.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use hookbox::cluster::MHA_AT_WORK;
 use hookbox::config::Config;
 use hookbox::db::Database;
 use hookbox::db::endpoint::Endpoint;
@@ -132,9 +133,8 @@ fn put_back(
 /// MHA holds an advisory lock on the replicas for as long as it is at work on a switch (DBHelper.pm,
 /// `get_failover_advisory_lock`); it would go on with what it knows of a primary that stands still.
 fn mha_has_given_up(server: &Server) -> Result<()> {
-    let lock = "SELECT IS_USED_LOCK('MHA_Master_High_Availability_Failover')";
     // Whether a server that does not answer may be passed over is asked later.
-    let Ok(answer) = server.ask(lock) else {
+    let Ok(answer) = server.ask(MHA_AT_WORK) else {
         return Ok(());
     };
     match answer.first().and_then(|row| row.at(0)) {

@@ -7,8 +7,9 @@ use crate::db::server::Server;
 use crate::db::{Channel, Database, Receiver, Writes};
 use crate::error::{Error, Kind, Result};
 
-/// MHA holds this lock on every server that it knows while it switches (MHA/DBHelper.pm).
-const MHA_AT_WORK: &str = "SELECT IS_USED_LOCK('MHA_Master_High_Availability_Failover')";
+/// Asks for the session that has MHA's lock, NULL for none: MHA holds it on every server that it
+/// knows while it switches (MHA/DBHelper.pm).
+pub const MHA_AT_WORK: &str = "SELECT IS_USED_LOCK('MHA_Master_High_Availability_Failover')";
 
 /// A server of the cluster.
 #[derive(Debug)]

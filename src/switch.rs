@@ -92,6 +92,9 @@ pub struct Record {
     pub new: Option<Side>,
     /// What was so before.
     pub before: Before,
+    /// Whether `stop` came to its end. One that was killed may have left the old primary as it was.
+    #[serde(default)]
+    pub put_away: bool,
 }
 
 /// What was so before a switch began. What is `None` could not be asked.
@@ -123,6 +126,7 @@ impl Record {
             old,
             new,
             before,
+            put_away: false,
         }
     }
 }

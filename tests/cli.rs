@@ -105,6 +105,27 @@ fn wrong_arguments_are_one_line_and_status_2() {
 }
 
 #[test]
+fn an_argument_that_is_missing_is_named_in_the_first_line() {
+    let missing = |words: &[&str], what: &str| {
+        let output = hookbox(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let stderr = text(&output.stderr);
+        assert_eq!(stderr.lines().count(), 2, "{stderr}");
+        assert!(stderr.lines().next().unwrap().contains(what), "{stderr}");
+    };
+    missing(&["rejoin"], "--source <HOST[:PORT]>");
+    for hook in ["master_ip_failover", "master_ip_online_change"] {
+        missing(&[hook], "--command is missing");
+        missing(&[hook, "--command=stop"], "--orig_master_host is missing");
+        let start = ["--command=start", "--orig_master_host=db1"];
+        missing(
+            &[&[hook], &start[..]].concat(),
+            "--new_master_host is missing",
+        );
+    }
+}
+
+#[test]
 fn a_configuration_that_is_not_there_fails_every_applet_that_needs_one() {
     for name in [
         "notify_master",

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use scratch::Scratch;
 
-const HOOKS: [&str; 8] = [
+const HOOKS: [&str; 9] = [
     "check_mysql",
     "master_ip_failover",
     "master_ip_online_change",
     "notify",
     "notify_backup",
+    "notify_down",
     "notify_fault",
     "notify_master",
     "notify_stop",

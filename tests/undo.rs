@@ -324,6 +324,25 @@ fn an_undo_that_is_killed_after_any_step_is_finished_by_the_next() {
 }
 
 #[test]
+fn an_undo_that_is_interrupted_by_its_user_says_only_that() {
+    let Some(site) = Site::new() else { return };
+    site.stop();
+    site.db(1).freeze();
+    let script = "timeout --preserve-status -s INT 1 /usr/sbin/hookbox undo";
+    let config = "--config=/etc/hookbox/app1.toml";
+    let mut command = site.cluster().manager.command("sh");
+    let output = command.args(["-c", &format!("{script} {config}")]).output();
+    site.db(1).thaw();
+    let said = Said::from(output.unwrap());
+    assert_eq!(said.status, Some(3), "{}", said.text);
+    assert!(said.text.contains("SIGINT arrived"), "{}", said.text);
+    assert!(!said.text.contains("try:"), "{}", said.text);
+    site.is_put_away();
+    assert_eq!(site.hookbox("undo", &[]).status, Some(0));
+    site.serves_as_before();
+}
+
+#[test]
 fn without_an_account_or_with_a_damaged_record_one_line_says_what_to_do() {
     let Some(site) = Site::new() else { return };
     site.stop();

@@ -76,7 +76,8 @@ impl<'a> Look<'a> {
         self.members[place].name()
     }
 
-    /// Those of `vips` that are on this host, and those that are not.
+    /// Those of `vips` that are on this host, and those that are not; an address on an interface
+    /// that carries no more is both, if another one can take it.
     fn split(&self, vips: &[Vip]) -> Result<(Vec<Vip>, Vec<Vip>)> {
         let (mut here, mut missing) = (Vec::new(), Vec::new());
         for vip in vips {
@@ -84,6 +85,10 @@ impl<'a> Look<'a> {
                 true => here.push(vip.clone()),
                 false => missing.push(vip.clone()),
             }
+        }
+        if let Ok(plan) = self.host().plan(&here) {
+            let is_lost = |vip: &&Vip| plan.missing.iter().any(|it| it.address == vip.address);
+            missing.extend(here.iter().filter(is_lost).cloned());
         }
         Ok((here, missing))
     }
@@ -222,12 +227,15 @@ impl<'a> Look<'a> {
             }
             (0, false, None) => Wish::Add(missing, "the others are here".to_owned()),
             (0, false, Some(_)) => match self.stays(&here, NEIGHBOURS) {
-                Ok(Some(why)) => Wish::Wait(why),
+                Ok(Some(why)) => Wish::Trouble(Error::new(Kind::Refused, why)),
                 Ok(None) => Wish::Wait("another host has it no more".to_owned()),
                 Err(error) => Wish::Remove(here, error.chain()),
             },
             (_, false, _) => Wish::Remove(here, format!("it belongs on {name}")),
-            (_, true, Some((_, who))) => Wish::Fine(format!("on {who}, and belongs on {name}")),
+            (_, true, Some((_, who))) if who.place == Some(on) => {
+                Wish::Fine(format!("on {who}, as it should be"))
+            }
+            (_, true, Some((_, who))) => Wish::Wait(format!("on {who}, and belongs on {name}")),
             (_, true, None) => Wish::Wait(format!("nobody has it; it belongs on {name}")),
         })
     }
@@ -261,9 +269,10 @@ impl<'a> Look<'a> {
         };
         // Where a server's own address is asked for, on the same interface.
         let server = |(place, address): (usize, &Option<IpAddr>)| {
-            let address = address.filter(|address| first.is_near(*address))?;
+            let address = (*address)?;
             let vip = Vip {
                 address,
+                prefix: if address.is_ipv4() { 32 } else { 128 },
                 label: None,
                 ..first.clone()
             };

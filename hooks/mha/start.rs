@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use hookbox::db::server::Server;
-use hookbox::db::{Database, Writes};
+use hookbox::db::{Channel, Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::link::Vip;
-use hookbox::procedure::demote::demote;
 use hookbox::procedure::establish::{Address, establish};
 use hookbox::procedure::lossless::{self, NOTE};
-use hookbox::procedure::release::take_off;
+use hookbox::procedure::release::{fence, take_off};
 use hookbox::run::{Outcome, Run};
 use hookbox::switch::Reason;
 
@@ -22,8 +21,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Brings the new primary into service. It goes forward only: MHA turns the replicas round next.
 ///
 /// In an online change the old primary works and is asked first whether it takes writes. In a
-/// failover that would cost time, and `stop` has seen to it; if none is written down, as when a
-/// person calls `start`, the old primary is asked too, and its addresses are taken off.
+/// failover that would cost time, and `stop` has seen to it. If none came to its end, as when a person
+/// calls `start`, what it would have done is done now.
 ///
 /// # Errors
 /// When MHA or the configuration does not say what is needed.
@@ -34,79 +33,140 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
     let vips = vips_on(&context.config, side)?;
     let host = remote(context, side, &vips, connect)?;
     let addresses = addresses_on(host.as_ref(), vips);
-    let record = site.register.open().unwrap_or_default();
-    let record = record.filter(|record| record.old.is(&call.orig));
-    let left = match record {
-        Some(_) => Vec::new(),
-        None => vips_on(&context.config, &call.orig)?,
+    let is_put_away = site.switch().is_some_and(|switch| switch.put_away);
+    let left = match is_put_away {
+        true => Vec::new(),
+        false => vips_on(&context.config, &call.orig)?,
     };
     let left_host = remote(context, &call.orig, &left, connect.min(ANSWER))?;
     let left = addresses_on(left_host.as_ref(), left);
+    let began_before = site.has_begun();
     let login = site.new_login()?;
     let db = server(context, side, login.clone());
     let old_login = call.orig_login.clone().unwrap_or(login.clone());
     let old = server(context, &call.orig, old_login);
     let patient_old = old.another().patient(ANSWER);
-    Ok(context.run(|run| {
-        if record.is_none() {
-            run.note(format!("no stop of {} is written down", old.name()));
+    let outcome = context.run(|run| {
+        if !is_put_away {
+            run.note(format!("no stop of {} came to its end", old.name()));
         }
-        let mut old_answers = false;
-        if record.is_none() || reason == Reason::OnlineChange {
-            old_answers = must_be_closed(run, site, &old)?;
-        }
-        for address in &left {
-            clear_away(run, address)?;
-        }
+        let old_answers = match (reason, is_put_away) {
+            (Reason::Failover, true) => false,
+            _ => put_away(run, site, reason, (&old, &db), &left)?,
+        };
         note_unapplied(run, &db);
         let asked = old_answers.then_some(&patient_old as &dyn Database);
         run.note(format!("{NOTE}{}", lossless::of_switch(&db, asked)));
         let ask = |vip: &Vip| ask_through(vip, side.port, &login, &context.deadline);
         let mut established = establish(run, &db, &addresses, site.closing(), Some(&ask));
-        let before = record.map(|record| record.before).unwrap_or_default();
+        let before = site
+            .switch()
+            .map(|switch| switch.before)
+            .unwrap_or_default();
         for account in &before.locked {
             let step = format!("let {account} in on {} again", old.name());
             let unlocked = run.act(&step, || patient_old.set_account_lock(account, false));
             established = established.and(unlocked);
         }
         site.finish(run, &db, &before, established)
-    }))
-}
-
-/// Takes an address off the old primary's host, if that can be reached.
-fn clear_away<'a>(run: &mut Run<'a>, address: &'a Address<'a>) -> Result<()> {
-    match take_off(run, address) {
-        Err(error) if error.kind() == Kind::Overtaken => Err(error),
-        // Whoever answers at the address is asked in the end.
-        Err(error) => {
-            run.note(format!("going on: {}", error.chain()));
-            Ok(())
-        }
-        Ok(()) => Ok(()),
+    });
+    if !is_put_away {
+        site.after_stop(&outcome, began_before);
     }
+    Ok(outcome)
 }
 
-/// Nothing is made writable before the other side is closed. Gives whether that answers.
-fn must_be_closed<'a>(run: &mut Run<'a>, site: &'a Site, old: &'a Server) -> Result<bool> {
+/// Nothing is made writable before the other side is closed, and nothing is closed for a new primary
+/// that is dead. Gives whether the old one answers.
+fn put_away<'a>(
+    run: &mut Run<'a>,
+    site: &'a Site,
+    reason: Reason,
+    (old, new): (&'a Server, &'a Server),
+    left: &'a [Address<'a>],
+) -> Result<bool> {
     let name = old.name();
-    match old.another().patient(ANSWER).state() {
+    let step = format!("{name} takes no writes");
+    let begun = site.switch();
+    // Between its own `stop` and `start` MHA sees to what the new one lacks.
+    let is_first = !begun.as_ref().is_some_and(|switch| switch.put_away);
+    let id = match old.another().patient(ANSWER).state() {
         Ok(state) if state.writes == Writes::Open => {
             run.note(format!("{name} takes writes"));
-            demote(run, old, site.closing())?;
+            if is_first {
+                run.check(&format!("{} replicates from {name}", new.name()), || {
+                    channel_from(&new.another().patient(ANSWER), state.server_id).map(drop)
+                })?;
+            }
+            site.write_down_if_possible(run, reason, Some(old), left);
+            fence(run, Some(old), left, site.closing())?;
+            Some(state.server_id)
         }
-        Ok(_) => run.check(&format!("{name} takes no writes"), || Ok(()))?,
-        Err(error) if !error.is_silence() => {
-            run.check(&format!("{name} takes no writes"), || {
-                Err(Error::new(Kind::Refused, error.chain())
-                    .advise("let MHA's account log in there, or close that server"))
-            })?
+        Ok(state) => {
+            run.check(&step, || Ok(()))?;
+            clear_away(run, left)?;
+            begun.is_some().then_some(state.server_id)
         }
-        Err(error) => {
+        Err(error) if error.is_silence() => {
             run.note(format!("going on without {name}: {}", error.chain()));
+            clear_away(run, left)?;
             return Ok(false);
         }
+        Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+        Err(error) => {
+            return run
+                .check(&step, || {
+                    Err(Error::new(Kind::Refused, error.chain())
+                        .advise("let MHA's account log in there, or close that server"))
+                })
+                .map(|()| false);
+        }
+    };
+    if let (true, Some(id)) = (is_first, id) {
+        catch_up(run, site, (old, new), id)?;
     }
+    // What clients write on the new one from here on would be missing on the old one.
+    run.no_way_back();
     Ok(true)
+}
+
+/// Replication on `new` from the server with this `server_id`.
+fn channel_from(new: &Server, id: u32) -> Result<Channel> {
+    let mut channels = new.channels()?.into_iter();
+    channels
+        .find(|channel| channel.source_id == id)
+        .ok_or_else(|| {
+            Error::new(Kind::Refused, "it does not: its data may be others")
+                .advise("hookbox rejoin there, or close the old primary if it is none")
+        })
+}
+
+/// Waits until the new primary has all that the old one wrote, which takes no more writes.
+fn catch_up(run: &mut Run<'_>, site: &Site, (old, new): (&Server, &Server), id: u32) -> Result<()> {
+    let limit = site.context.config.promote.limit;
+    let end = old.written()?;
+    let step = format!("{} has all that {} wrote", new.name(), old.name());
+    run.wait(&step, limit, || {
+        let applied = channel_from(new, id)?.applied;
+        Ok(match &end {
+            Some(end) if !applied.reaches(end) => Some(format!("at {applied} of {end}")),
+            _ => None,
+        })
+    })
+    .map_err(|error| error.advise(format!("see how replication stands on {}", new.name())))
+}
+
+/// Takes addresses off the old primary's host, if that can be reached.
+fn clear_away<'a>(run: &mut Run<'a>, addresses: &'a [Address<'a>]) -> Result<()> {
+    for address in addresses {
+        match take_off(run, address) {
+            Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+            // Whoever answers at the address is asked in the end.
+            Err(error) => run.note(format!("going on: {}", error.chain())),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// MHA has applied what could be had, from other replicas too; what it left is for people to know.

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::members::{self, Target};
 
 /// How long the neighbours have to say who has an address.
-const NEIGHBOURS: Duration = Duration::from_millis(200);
+const NEIGHBOURS: Duration = Duration::from_millis(100);
 
 /// What was seen of the cluster. The names of this and what is in it are those of `--json`.
 #[derive(Debug, Default, Serialize)]
@@ -122,7 +122,7 @@ pub fn survey(context: &Context, limit: Duration) -> Result<Survey> {
             })
         });
         let through: Vec<_> = through.collect();
-        let (members, network) = members::ask(targets, limit, || look(&placed, &addresses));
+        let (members, network) = members::ask(targets, limit, || look(&placed, &addresses, limit));
         let far = far.into_iter();
         let far = far.map(|far| far?.join().ok()?.ok());
         let far: Vec<Option<Vec<Vip>>> = far.collect();
@@ -139,8 +139,10 @@ pub fn survey(context: &Context, limit: Duration) -> Result<Survey> {
     })
 }
 
+/// Where to ask for the MAC of a host; this host's own is not needed.
 fn own_address(target: &Target) -> Option<IpAddr> {
-    target.address.as_ref()?.parse().ok()
+    let address = target.address.as_ref().filter(|_| !target.here)?;
+    address.parse().ok()
 }
 
 /// The addresses that the host at `way` has.
@@ -167,9 +169,8 @@ struct Network {
 }
 
 /// Asks the kernel, and the neighbours for `vips` and for the servers' own `addresses`.
-fn look(vips: &[Vip], addresses: &[Option<IpAddr>]) -> Network {
-    let deadline = Deadline::after(NEIGHBOURS * 2);
-    let Ok(host) = Host::open(&deadline) else {
+fn look(vips: &[Vip], addresses: &[Option<IpAddr>], limit: Duration) -> Network {
+    let Ok(host) = Host::open(&Deadline::after(limit)) else {
         return Network::default();
     };
     let Ok(own) = host.list() else {
@@ -183,7 +184,12 @@ fn look(vips: &[Vip], addresses: &[Option<IpAddr>]) -> Network {
             ..own.clone()
         })
     };
-    let vips: Vec<Option<Vip>> = vips.iter().map(|vip| near(vip.address)).collect();
+    // A manager may have another interface in the same network.
+    let there = |vip: &Vip| {
+        let is_here = own.iter().any(|own| own.link == vip.link);
+        near(vip.address).or_else(|| is_here.then(|| vip.clone()))
+    };
+    let vips: Vec<Option<Vip>> = vips.iter().map(there).collect();
     let servers: Vec<Option<Vip>> = addresses.iter().map(|a| a.and_then(near)).collect();
     let questions: Vec<Vip> = vips.iter().chain(&servers).flatten().cloned().collect();
     let answers = match host.owners(&questions, NEIGHBOURS) {

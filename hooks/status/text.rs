@@ -85,9 +85,10 @@ fn vip(seen: &VipSeen) -> String {
         Some(false) => "not here",
         None => "unknown",
     };
+    let and = if seen.here == Some(true) { " and" } else { "," };
     let elsewhere = match (&seen.mac_of, &seen.mac, seen.answers) {
-        (Some(host), Some(mac), _) => format!(", on {host} ({mac})"),
-        (_, Some(mac), _) => format!(", on an unknown host ({mac})"),
+        (Some(host), Some(mac), _) => format!("{and} on {host} ({mac})"),
+        (_, Some(mac), _) => format!("{and} on an unknown host ({mac})"),
         (_, None, Some(false)) => ", nobody answers for it".to_owned(),
         _ => match seen.on.first() {
             Some(host) if seen.here != Some(true) => format!(", on {host}"),

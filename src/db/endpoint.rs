@@ -50,7 +50,8 @@ pub fn reach(endpoint: &Endpoint, deadline: &Deadline) -> Result<OwnedFd> {
             for address in resolve(host, *port, deadline)? {
                 match reach_address(address, deadline) {
                     Ok(fd) => return Ok(fd),
-                    Err(error) => last = Some(error),
+                    Err(error) if host.parse::<IpAddr>().is_ok() => last = Some(error),
+                    Err(error) => last = Some(error.during(address.to_string())),
                 }
             }
             Err(last
@@ -76,7 +77,7 @@ fn reach_socket(path: &PathBuf, deadline: &Deadline) -> Result<OwnedFd> {
                     })?
             }
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::new(Kind::Unreachable, "connect").because(errno)),
+            Err(errno) => return Err(Error::new(Kind::Unreachable, errno.desc())),
         }
     }
 }
@@ -87,7 +88,7 @@ fn reach_address(address: SocketAddr, deadline: &Deadline) -> Result<OwnedFd> {
         IpAddr::V6(_) => AddressFamily::Inet6,
     };
     let fd = new_socket(family)?;
-    let unreachable = |errno| Error::new(Kind::Unreachable, address.to_string()).because(errno);
+    let unreachable = |errno: Errno| Error::new(Kind::Unreachable, errno.desc());
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(address)) {
         Ok(()) => {}
         Err(Errno::EINPROGRESS) => deadline.ready(fd.as_fd(), PollFlags::POLLOUT)?,

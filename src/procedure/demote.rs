@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::drain::keeps_alone;
+use super::events;
 use super::replicate_again;
 use crate::db::Database;
 use crate::error::{Error, Kind, Result};
@@ -52,14 +53,18 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
     Ok(())
 }
 
-/// Closes `db` for writes and ends the sessions of applications; never taken back.
+/// Closes `db` for writes, stops its events and ends the sessions of applications; never taken back.
 pub(super) fn close(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result<()> {
+    let was_open = !db.state().is_ok_and(|state| state.is_closed());
     let step = format!("close writes on {}", db.name());
     let closing = run.commit(&step, || db.close_writes(how.grace, how.spare));
     if closing.is_err() && db.state().is_ok_and(|state| state.is_closed()) {
         run.happened(&step); // so that the next run ends the sessions
     }
     closing?;
+    if was_open || how.resume {
+        events::stop_on_closed(run, db)?;
+    }
     end_sessions(run, db, how.spare)
 }
 
@@ -154,18 +159,23 @@ mod tests {
 
     #[test]
     fn whichever_call_fails_doing_it_again_ends_well() {
+        let primary = World {
+            events: true,
+            ..World::primary()
+        };
         let calls = {
-            let fake = Fake::new(World::primary());
+            let fake = Fake::new(primary.clone());
             carry_out(&fake, HOW);
             fake.calls.get()
         };
         for call in 0..calls {
             for failure in [Failure::Before, Failure::After] {
-                let fake = Fake::failing(World::primary(), call, failure);
-                assert!(
-                    !matches!(carry_out(&fake, HOW), Outcome::Done),
-                    "{call} {failure:?}"
-                );
+                let fake = Fake::failing(primary.clone(), call, failure);
+                if matches!(carry_out(&fake, HOW), Outcome::Done) {
+                    // It was something that a closed server can do without.
+                    let world = fake.world.borrow();
+                    assert_eq!((world.writes, world.sessions.len()), (Writes::Closed, 0));
+                }
                 let again = Demotion {
                     resume: true,
                     ..HOW
@@ -174,8 +184,20 @@ mod tests {
                     matches!(carry_out(&fake, again), Outcome::Done),
                     "{call} {failure:?}"
                 );
-                assert!(fake.world.borrow().sessions.is_empty());
+                let world = fake.world.borrow();
+                assert!(world.sessions.is_empty() && !world.events);
             }
         }
+    }
+
+    #[test]
+    fn a_standby_that_is_closed_already_goes_on_with_its_own_events() {
+        let standby = World {
+            events: true,
+            ..World::replica(0)
+        };
+        let fake = Fake::new(standby.clone());
+        carry_out(&fake, HOW);
+        assert_eq!(*fake.world.borrow(), standby);
     }
 }

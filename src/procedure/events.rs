@@ -55,6 +55,20 @@ pub fn stop_if_open<'a>(run: &mut Run<'a>, db: &'a dyn Database, memory: &'a Pat
     or_note(run, "events", stopped).map(drop)
 }
 
+/// Right after `db` was closed, where it was not stopped before: an event whose definer may write in
+/// spite of read_only goes on. What cannot be done is told and left.
+///
+/// # Errors
+/// [`Kind::Overtaken`].
+pub(super) fn stop_on_closed(run: &mut Run<'_>, db: &dyn Database) -> Result<()> {
+    if or_note(run, "events", db.runs_events())? == Some(true) {
+        let step = format!("stop the event scheduler of {}", db.name());
+        let done = run.act(&step, || db.set_events(false));
+        or_note(run, "events", done)?;
+    }
+    Ok(())
+}
+
 /// The events that run on `db` when its scheduler does; `None` when it does not tell.
 pub fn enabled(db: &dyn Database) -> Option<Vec<String>> {
     let events = db.events().ok()?.into_iter();

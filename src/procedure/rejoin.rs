@@ -103,6 +103,13 @@ fn close_own(run: &mut Run<'_>, db: &dyn Database, own: &Side, how: Rejoin<'_>) 
         "what is written from here on would be on this server alone; it ends the sessions of \
          applications too, and is not taken back",
     );
+    if db.runs_events()? {
+        (how.explain)(
+            "SET GLOBAL event_scheduler = OFF",
+            "an event whose definer may write in spite of read_only would go on; the next \
+             promotion starts it where it ran on the primary",
+        );
+    }
     close(run, db, how.closing)
 }
 

@@ -123,6 +123,11 @@ fn an_mha_that_dies_between_stop_and_start_is_undone() {
     mha.kill();
     mha.end();
     drop(hold);
+    // The server may notice later than we that MHA's session has gone.
+    let lock = "SELECT IS_USED_LOCK('MHA_Master_High_Availability_Failover')";
+    wait_until("its lock is free", Duration::from_secs(20), || {
+        trial.db(2).ask(lock).is_empty()
+    });
     assert!(trial.is_alone(0), "killed too late\n{}", trial.story());
     undo(&trial, "MHA killed");
     trial.end("MHA killed, undo", 1, began);
@@ -157,4 +162,19 @@ fn an_online_start_killed_at_any_step_can_be_run_again() {
 #[test]
 fn a_failovers_start_killed_at_any_step_can_be_run_again() {
     start_killed(Mha::failover_hook, "stopssh");
+}
+
+#[test]
+fn a_start_after_a_stop_that_was_killed_closes_the_old_primary() {
+    trial!(trial);
+    trial.write(APP, SHORT);
+    let began = Instant::now();
+    let mut stop = trial.mha().failover_hook("stopssh");
+    let step = stop.signal_at(1, Signal::SIGKILL);
+    stop.end();
+    assert_eq!(step.as_deref(), Some("close writes on 10.77.0.11:3306"));
+    let ended = trial.mha().failover_hook("start").end();
+    assert_ended(&ended, 0, &["no stop of 10.77.0.11:3306 came to its end"]);
+    assert!(trial.is_alone(2), "{}\n{}", ended.said, trial.story());
+    trial.end("stopssh killed, start", 2, began);
 }

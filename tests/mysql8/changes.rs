@@ -34,7 +34,11 @@ fn a_promotion_closes_the_source_drains_opens_and_forgets() {
         site.check().passes("ok");
         site.wait_until_quiet(); // it looks at the source
         succeed(&site, "notify_master", &[]);
-        assert_told(&source, &["SET GLOBAL super_read_only = 1"]);
+        let closed = [
+            "SET GLOBAL super_read_only = 1",
+            "SET GLOBAL event_scheduler = OFF",
+        ];
+        assert_told(&source, &closed);
         assert_told(
             &own,
             &[
@@ -124,9 +128,10 @@ fn at_boot_it_is_closed_for_this_start_and_for_the_next() {
 const REJOIN: &str = "[rejoin]\nuser = 'repl'\npassword_file = 'PASSWORD_FILE'\n";
 
 /// What a rejoin says to an old primary, with `password` as that of the account for replication.
-fn statements(port: u16, password: &str) -> [String; 4] {
+fn statements(port: u16, password: &str) -> [String; 5] {
     [
         "SET GLOBAL super_read_only = 1".to_owned(),
+        "SET GLOBAL event_scheduler = OFF".to_owned(),
         format!(
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, \
              SOURCE_USER = 'repl', SOURCE_PASSWORD = '{password}', SOURCE_CONNECT_RETRY = 5, \

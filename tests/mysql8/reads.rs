@@ -96,7 +96,11 @@ fn a_check_sees_who_takes_writes_and_a_replica_that_is_late() {
 #[test]
 fn grants_are_those_of_the_version() {
     for (server, _) in pairs() {
-        let text = succeed(&site(&server, "", ""), "grants", &["--from", "10.0.0.%"]);
+        let text = succeed(
+            &site(&server, "", ""),
+            "grants",
+            &["--events", "--from", "10.0.0.%"],
+        );
         let named = format!("-- MySQL {}", server.version_text());
         assert!(text.starts_with(&named), "{text}");
         for word in [

@@ -85,3 +85,27 @@ fn events_of_which_nobody_knows_whether_they_ran_stay_disabled_and_are_named() {
     assert_eq!(events(&site.db2)[0], row("runs", "SLAVESIDE_DISABLED"));
     assert_told(&site.db2, &["stay disabled", "`lab`.`runs`"]);
 }
+
+#[test]
+fn a_peer_closed_by_a_promotion_runs_no_more_events_either() {
+    site!(site, Replication::Gtid);
+    with_events(site);
+    // Its definer may write in spite of read_only.
+    site.db1
+        .sql("CREATE TABLE lab.ticks (id INT AUTO_INCREMENT PRIMARY KEY)");
+    site.db1.sql(
+        "CREATE EVENT lab.ticks ON SCHEDULE EVERY 1 SECOND DO INSERT INTO lab.ticks VALUES ()",
+    );
+    let ticks = |server: &Server| server.ask("SELECT COUNT(*) FROM lab.ticks");
+    wait_until("it runs", std::time::Duration::from_secs(5), || {
+        ticks(&site.db1) != "0"
+    });
+    succeed(&site.db2, &["notify_master"]);
+    assert!(!site.db1.is_writable());
+    assert_eq!(scheduler(&site.db1), "OFF", "{}", told(&site.db2));
+    let before = ticks(&site.db1);
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    assert_eq!(ticks(&site.db1), before, "{}", told(&site.db2));
+    assert_eq!(ticks(&site.db2), before, "all of it has arrived");
+    site.db1.sql("SET GLOBAL event_scheduler = ON");
+}

@@ -114,8 +114,32 @@ fn semi_sync_that_is_to_be_kept_is_left_alone() {
 }
 
 #[test]
-fn a_commit_that_waits_for_a_replica_does_not_hold_up_closing_and_is_never_acknowledged() {
+fn a_primary_closed_by_its_failing_check_acknowledges_to_the_next_one() {
     site!(site, Replication::Gtid);
+    semi_sync(site, 10_000);
+    commit(&site.db1, 1);
+    succeed(&site.db1, &["fence", "--because", "the check failed"]);
+    assert_eq!(
+        sides(&site.db1),
+        ("0".to_owned(), "1".to_owned()),
+        "{}",
+        told(&site.db1)
+    );
+    silence(site);
+}
+
+#[test]
+fn semi_sync_that_is_to_be_kept_is_left_alone_by_the_failing_check_too() {
+    site!(site, Replication::Gtid);
+    site.configure("[promote]\nsemi_sync = \"keep\"");
+    semi_sync(site, 10_000);
+    succeed(&site.db1, &["fence"]);
+    assert_eq!(sides(&site.db1), ("1".to_owned(), "0".to_owned()));
+    silence(site);
+}
+
+/// Leaves a commit on db1 that waits for db2; gives the client that waits for it.
+fn waiting_commit(site: &Site) -> std::thread::JoinHandle<mysql::Result<()>> {
     semi_sync(site, 60_000);
     site.db2.sql("STOP SLAVE IO_THREAD");
     let commit = in_background(&site.db1, "INSERT INTO lab.e VALUES (1, 'waits')");
@@ -124,6 +148,37 @@ fn a_commit_that_waits_for_a_replica_does_not_hold_up_closing_and_is_never_ackno
     wait_until("it waits", Duration::from_secs(5), || {
         site.db1.ask(waiting) == "1"
     });
+    commit
+}
+
+#[test]
+fn a_commit_that_waits_for_a_replica_does_not_hold_up_the_failing_check() {
+    site!(site, Replication::Gtid);
+    let commit = waiting_commit(site);
+    let took = succeed(&site.db1, &["fence"]);
+    assert!(!site.db1.is_writable());
+    assert_within(took, Duration::from_secs(2), told(&site.db1));
+    commit.join().unwrap().unwrap_err();
+    assert_eq!(sides(&site.db1), ("0".to_owned(), "1".to_owned()));
+    silence(site);
+}
+
+#[test]
+fn a_commit_that_waits_for_a_replica_does_not_hold_up_the_promotion_of_that() {
+    site!(site, Replication::Gtid);
+    let commit = waiting_commit(site);
+    let took = succeed(&site.db2, &["notify_master"]);
+    assert!(site.db2.is_writable() && !site.db1.is_writable());
+    assert_within(took, Duration::from_secs(4), told(&site.db2));
+    let _ = commit.join().unwrap(); // acknowledged it may be: db2 has it
+    assert_eq!(site.db2.ask("SELECT COUNT(*) FROM lab.e"), "1");
+    silence(site);
+}
+
+#[test]
+fn a_commit_that_waits_for_a_replica_does_not_hold_up_closing_and_is_never_acknowledged() {
+    site!(site, Replication::Gtid);
+    let commit = waiting_commit(site);
     let took = succeed(&site.db1, &["notify_backup"]);
     assert!(!site.db1.is_writable());
     assert_within(took, Duration::from_secs(2), told(&site.db1));

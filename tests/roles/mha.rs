@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::lab::{Mha, Process, Sampler, VIP, wait_until};
-use crate::site::{ADMIN, READER, Site, pause, take_vip_off};
+use crate::site::{ADMIN, PATIENT, READER, Site, pause, take_vip_off};
 
 /// `vip ensure` every second on each database host; ended with this value.
 struct Timers(Vec<Process>);
@@ -57,7 +57,7 @@ fn an_online_change_moves_all_addresses_of_the_primary_and_the_reader_stays() {
     let ended = mha.change_online("10.77.0.12").end();
     assert_eq!(ended.status, 0, "{}", ended.said);
     moved_together(&site, &sampler);
-    site.run(1, &["vip", "verify"]).assert(0, &[]);
+    site.run(1, &["vip", "verify", PATIENT]).assert(0, &[]);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::lab::{self, Cluster, Host, Server, VIP};
 
 pub const ADMIN: &str = "10.77.0.102";
 pub const READER: &str = "10.77.0.101";
+/// For who asks what everybody answers: a busy machine takes its time.
+pub const PATIENT: &str = "--limit=20s";
 pub const TOML: &str = "/etc/hookbox/hookbox.toml";
 
 /// The same file on all hosts.
@@ -30,6 +32,9 @@ user = 'root'
 options = ['-o', 'StrictHostKeyChecking=no']
 [check]
 witness = ['10.77.0.1']
+witness_limit = '800ms'
+[promote]
+peer_limit = '3s'
 [[peer]]
 host = '10.77.0.11'
 name = 'db1'

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::lab::VIP;
-use crate::site::{CONFIG, READER, Said, Site, put_on, run, take_vip_off};
+use crate::site::{CONFIG, PATIENT, READER, Said, Site, put_on, run, take_vip_off};
 
 /// One limit for all hosts, and what a busy machine adds.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ fn host<'a>(status: &'a Value, name: &str) -> &'a Value {
 fn every_address_is_told_with_its_host_its_server_and_whether_that_is_right() {
     let Some(site) = Site::new() else { return };
     for number in [1, 2, 3] {
-        let said = site.run(number, &["vip", "status", "--json"]);
+        let said = site.run(number, &["vip", "status", "--json", PATIENT]);
         said.assert(0, &[]);
         let status = json(&said);
         for (address, on) in [(VIP, "db1"), ("10.77.0.102", "db1"), (READER, "db3")] {
@@ -58,7 +58,7 @@ fn every_address_is_told_with_its_host_its_server_and_whether_that_is_right() {
         assert_eq!(host(&status, "db1")["has"], has, "{status}");
     }
     // The manager has no server and no addresses, and asks by MHA's account and by ssh.
-    let said = run(&site.cluster().manager, &["vip", "status"]);
+    let said = run(&site.cluster().manager, &["vip", "status", PATIENT]);
     let line = format!("vip {VIP}/24 dev eth0: not here, on db1 (");
     said.assert(0, &[&line, "db1 answers, writes open"]);
 }
@@ -69,7 +69,7 @@ fn without_ssh_the_network_tells_where_an_address_is() {
     let (first, rest) = CONFIG.split_once("[mha]").unwrap();
     let rest = rest.split_once("[check]").unwrap().1;
     site.configure(&format!("{first}[check]{rest}"));
-    let status = json(&site.run(2, &["vip", "status", "--json"]));
+    let status = json(&site.run(2, &["vip", "status", "--json", PATIENT]));
     let writer = vip(&status, VIP);
     assert_eq!(writer["mac_of"], "db1", "{status}");
     assert_eq!(writer["on"], serde_json::json!([]), "{status}");
@@ -83,7 +83,7 @@ fn without_ssh_the_network_tells_where_an_address_is() {
 fn an_address_in_the_wrong_place_is_told_by_people_json_and_nagios() {
     let Some(site) = Site::new() else { return };
     let nagios = |words: &str, status: i32| {
-        let said = site.run(2, &["vip", "status", "--format", "nagios"]);
+        let said = site.run(2, &["vip", "status", "--format", "nagios", PATIENT]);
         said.assert(status, &[words]);
         assert_eq!(said.text.lines().count(), 1, "{}", said.text);
         let (_, perfdata) = said.text.split_once('|').unwrap();
@@ -114,11 +114,11 @@ fn an_address_in_the_wrong_place_is_told_by_people_json_and_nagios() {
         "HOOKBOX CRITICAL - writer 10.77.0.100: it is on db3 and belongs on db1",
         2,
     );
-    let said = site.run(2, &["vip", "status"]);
+    let said = site.run(2, &["vip", "status", PATIENT]);
     said.assert(3, &["  WRONG: it is on db3 and belongs on db1"]);
 
     put_on(&site.db(1).host, VIP);
-    let said = site.run(1, &["vip", "status"]);
+    let said = site.run(1, &["vip", "status", PATIENT]);
     said.assert(3, &["WRONG: more than one host has it: db1, db3"]);
     let broken = site.run(
         1,
@@ -163,7 +163,14 @@ fn prometheus_reads_a_file_that_is_replaced_whole() {
     let file = "/var/lib/node_exporter/hookbox.prom";
     let db2 = site.db(2).host.clone();
     db2.sh("mkdir -p /var/lib/node_exporter");
-    let tell = ["status", "--format", "prometheus", "--output", file];
+    let tell = [
+        "status",
+        "--format",
+        "prometheus",
+        "--output",
+        file,
+        PATIENT,
+    ];
     run(&db2, &tell).assert(0, &[]);
     let page = db2.read(file);
     assert!(page.ends_with('\n'));
@@ -264,7 +271,7 @@ fn a_picture_comes_every_second_until_ctrl_c() {
 #[test]
 fn the_names_that_scripts_know_are_still_there() {
     let Some(site) = Site::new() else { return };
-    let status = json(&site.run(2, &["status", "--json"]));
+    let status = json(&site.run(2, &["status", "--json", PATIENT]));
     for key in [
         "open_switch",
         "switch_error",
