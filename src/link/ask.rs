@@ -11,6 +11,7 @@ use super::netlink::View;
 use super::view::missing;
 use super::wire::{self, Heard, WhoHas};
 use super::{Host, Owner, Vip};
+use crate::config::Network;
 use crate::error::Result;
 use crate::time::Deadline;
 
@@ -23,13 +24,17 @@ type Put<'h> = (&'h Socket, Vec<(usize, WhoHas)>);
 
 impl Host {
     /// Who has `vip`'s address in the network of its interface, besides this host. Silence takes
-    /// `[network] probe`.
+    /// `[network] probe`, or its default where that is 0: whoever asks by this wants to know.
     ///
     /// # Errors
     /// [`Kind::Denied`](crate::error::Kind::Denied) without CAP_NET_RAW; when the interface is
     /// missing or down.
     pub fn who_has(&self, vip: &Vip) -> Result<Option<Owner>> {
-        let owners = self.owners(std::slice::from_ref(vip), self.network.probe)?;
+        let limit = match self.network.probe {
+            Duration::ZERO => Network::default().probe,
+            probe => probe,
+        };
+        let owners = self.owners(std::slice::from_ref(vip), limit)?;
         Ok(owners.into_iter().next().flatten())
     }
 

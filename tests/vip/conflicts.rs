@@ -158,3 +158,22 @@ fn whoever_comes_with_the_address_at_the_same_moment_is_noticed_and_ours_taken_b
     assert_eq!(last[6..12], A0);
     assert_eq!(last[22..32], [2, 0, 0, 0, 0, 0x0b, 10, 7, 0, 100]);
 }
+
+#[test]
+fn an_ipv6_address_that_failed_its_own_detection_is_not_taken_for_one_that_is_here() {
+    let Some((here, there)) = two_hosts() else {
+        return;
+    };
+    there.sh("ip address add fd07::100/128 dev b0 nodad");
+    here.sh("ip address add fd07::100/64 dev a0
+         until ip address show dev a0 | grep -q dadfailed; do sleep 0.05; done");
+    let add = "add fd07::100/64 dev a0";
+    refused(
+        &here,
+        3,
+        add,
+        "is unusable here: another host answers for it",
+    );
+    done(&here, "del fd07::100/64 dev a0");
+    refused(&here, 3, add, "fd07::100 is at 02:00:00:00:00:0b");
+}

@@ -47,7 +47,8 @@ fn without_carrier_the_address_goes_to_the_fallback_interface_and_that_is_said()
     };
     second_wire(&here, &there);
     let address = "10.7.5.100/24 dev a0 fallback gone,a1";
-    assert!(!done(&here, &format!("add {address}")).contains("goes to"));
+    let add = format!("add {address} --announce 0");
+    assert!(!done(&here, &add).contains("goes to"));
     assert!(addresses(&here).contains("a0    inet 10.7.5.100/24"));
     lose_carrier(&here, &there);
     refused(
@@ -58,7 +59,7 @@ fn without_carrier_the_address_goes_to_the_fallback_interface_and_that_is_said()
     );
 
     let capture = capture(&there);
-    let said = done(&here, &format!("add {address}"));
+    let said = done(&here, &add);
     let why = "interface a0 has no carrier, there is no interface gone on this host: \
                10.7.5.100 goes to a1 instead";
     assert!(said.contains(why), "{said}");
@@ -73,7 +74,7 @@ fn without_carrier_the_address_goes_to_the_fallback_interface_and_that_is_said()
     there.sh("ip link set b0 up");
     here.sh("until ip link show a0 | grep -q LOWER_UP; do sleep 0.02; done");
     // It works where it is.
-    assert!(done(&here, &format!("add {address}")).contains("was so      add"));
+    assert!(done(&here, &add).contains("was so      add"));
     refused(
         &here,
         3,
