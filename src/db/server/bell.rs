@@ -89,7 +89,7 @@ fn seem_idle(states: &[&str]) -> bool {
     let has_read_all = |state: &&str| state.contains("has read all relay log");
     let is_idle_worker = |state: &str| state.starts_with("Waiting for an event from Coordinator");
     let is_receiver = |state: &str| state.ends_with(" to send event") || state.contains("onnect");
-    states.iter().any(|state| has_read_all(&state))
+    states.iter().any(|state| has_read_all(state))
         && states
             .iter()
             .all(|state| has_read_all(state) || is_idle_worker(state) || is_receiver(state))
