@@ -55,7 +55,10 @@ pub fn demote(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result
 
 /// Closes `db` for writes, stops its events and ends the sessions of applications; never taken back.
 pub(super) fn close(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> Result<()> {
-    let was_open = !db.state().is_ok_and(|state| state.is_closed());
+    let was_open = match db.state() {
+        Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+        state => !state.is_ok_and(|state| state.is_closed()),
+    };
     let step = format!("close writes on {}", db.name());
     let closing = run.commit(&step, || db.close_writes(how.grace, how.spare));
     if closing.is_err() && db.state().is_ok_and(|state| state.is_closed()) {
