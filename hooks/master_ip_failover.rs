@@ -123,14 +123,14 @@ fn stop(site: &Site, connect: Duration) -> Result<Outcome> {
         let reached = host.as_ref().map_or(Ok(()), Remote::log_in);
         match reached {
             Ok(()) => {
-                site.write_down_if_possible(run, Reason::Failover, alive, &addresses);
+                site.write_down_if_possible(run, Reason::Failover, alive, &addresses)?;
                 let fenced = fence(run, alive, &addresses, site.closing());
                 or_proceed(run, site, fenced)
             }
             Err(error) if error.kind() == Kind::Overtaken => Err(error),
             Err(error) => {
                 run.note(error.chain());
-                site.write_down_if_possible(run, Reason::Failover, alive, &[]);
+                site.write_down_if_possible(run, Reason::Failover, alive, &[])?;
                 let fenced = fence(run, alive, &[], site.closing());
                 or_proceed(run, site, fenced)?;
                 let silent = must_be_silent(run, site, &asked, &vips, &deadline);

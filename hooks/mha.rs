@@ -158,13 +158,16 @@ impl Site {
     }
 
     /// The same with what can be asked. A failover is not held up by a disk that is full.
+    ///
+    /// # Errors
+    /// When it is told to end.
     pub fn write_down_if_possible(
         &self,
         run: &mut Run<'_>,
         reason: Reason,
         old: Option<&dyn Database>,
         addresses: &[Address<'_>],
-    ) {
+    ) -> Result<()> {
         let before = || {
             Ok(Before {
                 old_writes: old
@@ -177,9 +180,12 @@ impl Site {
                 ..Before::default()
             })
         };
-        if let Err(error) = self.write_down(run, reason, before) {
-            run.note(format!("undo will not be possible: {}", error.chain()));
+        match self.write_down(run, reason, before) {
+            Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+            Err(error) => run.note(format!("undo will not be possible: {}", error.chain())),
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     /// The switch from this old primary that is open, if there is one.

@@ -38,7 +38,7 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
         true => Vec::new(),
         false => vips_on(&context.config, &call.orig)?,
     };
-    let left_host = remote(context, &call.orig, &left, connect.min(ANSWER))?;
+    let left_host = remote(context, &call.orig, &left, connect)?;
     let left = addresses_on(left_host.as_ref(), left);
     let began_before = site.has_begun();
     let login = site.new_login()?;
@@ -98,7 +98,11 @@ fn put_away<'a>(
                     channel_from(&new.another().patient(ANSWER), state.server_id).map(drop)
                 })?;
             }
-            site.write_down_if_possible(run, reason, Some(old), left);
+            for Address { link, vip } in left {
+                let can = format!("{} on {} can have {}", vip.link, link.name(), vip.address);
+                run.check(&can, || link.ready(vip))?;
+            }
+            site.write_down_if_possible(run, reason, Some(old), left)?;
             fence(run, Some(old), left, site.closing())?;
             Some(state.server_id)
         }
