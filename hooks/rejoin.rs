@@ -58,6 +58,15 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("print every statement and why it is safe, and change nothing"),
         )
+        .arg(
+            Arg::new("wrote-nothing")
+                .long("wrote-nothing")
+                .action(ArgAction::SetTrue)
+                .help(
+                    "vouch that this server wrote nothing since it stopped replicating from \
+                     there; only asked for without GTIDs",
+                ),
+        )
         .after_help(EXAMPLE)
 }
 
@@ -119,6 +128,7 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
                 ..context.demotion()
             },
             limit: config.limit,
+            wrote_nothing: matches.get_flag("wrote-nothing"),
             explain: &explain,
         };
         rejoin(run, context.server()?, &server, how)?;

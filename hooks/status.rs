@@ -20,6 +20,7 @@ use crate::contract::{self, Caller};
 
 mod local;
 mod nagios;
+mod network;
 mod prometheus;
 pub mod survey;
 mod text;

@@ -10,85 +10,23 @@ use super::survey::{HostSeen, VipSeen};
 pub fn text(status: &Status) -> String {
     let mut page = Page::default();
     let survey = &status.survey;
-    let host = |host: &HostSeen| vec![("host", host.host.clone())];
-    let of_hosts = |value: &dyn Fn(&HostSeen) -> Option<u64>| {
-        let hosts = survey.hosts.iter();
-        hosts
-            .filter_map(|seen| Some((host(seen), value(seen)?)))
-            .collect()
-    };
-    page.gauge(
-        "hookbox_server_up",
-        "Whether the server answers.",
-        of_hosts(&|host| Some(host.error.is_none().into())),
-    );
-    page.gauge(
-        "hookbox_server_writable",
-        "Whether the server takes writes.",
-        of_hosts(&|host| host.writable.map(u64::from)),
-    );
-    page.gauge(
-        "hookbox_server_replicates",
-        "Whether all channels of a replica receive and apply.",
-        of_hosts(&|host| host.replicates.map(u64::from)),
-    );
-    page.gauge(
-        "hookbox_server_lag_seconds",
-        "How far a replica is behind its source.",
-        of_hosts(&|host| host.lag_seconds),
-    );
-    let vip = |seen: &VipSeen| {
-        let address = seen
-            .address
-            .map_or(String::new(), |address| address.to_string());
-        vec![("vip", address), ("role", seen.role.clone())]
-    };
-    let of_vips = |value: &dyn Fn(&VipSeen) -> Option<bool>| {
-        let vips = survey.vips.iter();
-        let sample = |seen| Some((vip(seen), u64::from(value(seen)?)));
-        vips.filter_map(sample).collect()
-    };
-    page.gauge(
-        "hookbox_vip_here",
-        "Whether this host has the virtual address.",
-        of_vips(&|seen| seen.here),
-    );
-    page.gauge(
-        "hookbox_vip_answers",
-        "Whether any host answers for the virtual address on the network.",
-        of_vips(&|seen| seen.answers),
-    );
-    page.gauge(
-        "hookbox_vip_server_up",
-        "Whether a server answers through the virtual address.",
-        of_vips(&|seen| Some(seen.server.is_some())),
-    );
-    page.gauge(
-        "hookbox_vip_writable",
-        "Whether the server that answers through the virtual address takes writes.",
-        of_vips(&|seen| seen.writable),
-    );
-    page.gauge(
-        "hookbox_vip_expected",
-        "Whether the virtual address is where it belongs, and the server there answers.",
-        of_vips(&|seen| Some(seen.wrong.is_none())),
-    );
-    page.gauge(
+    servers(&mut page, &survey.hosts);
+    addresses(&mut page, &survey.vips);
+    page.fact(
         "hookbox_primary_known",
         "Whether exactly one server takes writes.",
-        vec![(vec![], u8::from(survey.no_primary.is_none()))],
+        survey.no_primary.is_none(),
     );
     if let Some(local) = &status.local {
-        page.gauge(
+        page.fact(
             "hookbox_maintenance",
             "Whether maintenance is on here.",
-            vec![(vec![], u8::from(local.maintenance_until.is_some()))],
+            local.maintenance_until.is_some(),
         );
-        let is_open = local.open_switch.is_some() || local.switch_error.is_some();
-        page.gauge(
+        page.fact(
             "hookbox_switch_open",
             "Whether a switch of MHA has begun and is not finished.",
-            vec![(vec![], u8::from(is_open))],
+            local.open_switch.is_some() || local.switch_error.is_some(),
         );
     }
     page.gauge(
@@ -99,6 +37,70 @@ pub fn text(status: &Status) -> String {
     page.text
 }
 
+fn servers(page: &mut Page, hosts: &[HostSeen]) {
+    let mut gauge = |name: &str, help: &str, value: fn(&HostSeen) -> Option<u64>| {
+        let sample = |seen: &HostSeen| Some((vec![("host", seen.host.clone())], value(seen)?));
+        page.gauge(name, help, hosts.iter().filter_map(sample).collect());
+    };
+    gauge("hookbox_server_up", "Whether the server answers.", |host| {
+        Some(host.error.is_none().into())
+    });
+    gauge(
+        "hookbox_server_writable",
+        "Whether the server takes writes.",
+        |host| host.writable.map(u64::from),
+    );
+    gauge(
+        "hookbox_server_replicates",
+        "Whether all channels of a replica receive and apply.",
+        |host| host.replicates.map(u64::from),
+    );
+    gauge(
+        "hookbox_server_lag_seconds",
+        "How far a replica is behind its source.",
+        |host| host.lag_seconds,
+    );
+}
+
+fn addresses(page: &mut Page, vips: &[VipSeen]) {
+    let mut gauge = |name: &str, help: &str, value: fn(&VipSeen) -> Option<bool>| {
+        let sample = |seen: &VipSeen| {
+            let address = seen.address.map(|address| address.to_string());
+            let labels = vec![
+                ("vip", address.unwrap_or_default()),
+                ("role", seen.role.clone()),
+            ];
+            Some((labels, u64::from(value(seen)?)))
+        };
+        page.gauge(name, help, vips.iter().filter_map(sample).collect());
+    };
+    gauge(
+        "hookbox_vip_here",
+        "Whether this host has the virtual address.",
+        |seen| seen.here,
+    );
+    gauge(
+        "hookbox_vip_answers",
+        "Whether any host answers for the virtual address on the network.",
+        |seen| seen.answers,
+    );
+    gauge(
+        "hookbox_vip_server_up",
+        "Whether a server answers through the virtual address.",
+        |seen| Some(seen.server.is_some()),
+    );
+    gauge(
+        "hookbox_vip_writable",
+        "Whether the server that answers through the virtual address takes writes.",
+        |seen| seen.writable,
+    );
+    gauge(
+        "hookbox_vip_expected",
+        "Whether the virtual address is where it belongs, and the server there answers.",
+        |seen| Some(seen.wrong.is_none()),
+    );
+}
+
 type Sample<V> = (Vec<(&'static str, String)>, V);
 
 #[derive(Default)]
@@ -107,6 +109,10 @@ struct Page {
 }
 
 impl Page {
+    fn fact(&mut self, name: &str, help: &str, holds: bool) {
+        self.gauge(name, help, vec![(vec![], u8::from(holds))]);
+    }
+
     /// Nothing is said of a metric without samples.
     fn gauge<V: Display>(&mut self, name: &str, help: &str, samples: Vec<Sample<V>>) {
         if samples.is_empty() {

@@ -9,7 +9,7 @@ use hookbox::config::{self, On, RoleVips};
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::{Host, Link, Owner, Remote, Vip};
+use hookbox::link::{Link, Owner, Remote, Vip};
 use hookbox::secret::Login;
 use hookbox::ssh::Place;
 use hookbox::time::{Deadline, Stopwatch};
@@ -17,9 +17,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::members::{self, Target};
-
-/// How long the neighbours have to say who has an address.
-const NEIGHBOURS: Duration = Duration::from_millis(100);
+use crate::status::network::Network;
 
 /// What was seen of the cluster. The names of this and what is in it are those of `--json`.
 #[derive(Debug, Default, Serialize)]
@@ -122,7 +120,8 @@ pub fn survey(context: &Context, limit: Duration) -> Result<Survey> {
             })
         });
         let through: Vec<_> = through.collect();
-        let (members, network) = members::ask(targets, limit, || look(&placed, &addresses, limit));
+        let (members, network) =
+            members::ask(targets, limit, || Network::look(&placed, &addresses, limit));
         let far = far.into_iter();
         let far = far.map(|far| far?.join().ok()?.ok());
         let far: Vec<Option<Vec<Vip>>> = far.collect();
@@ -154,66 +153,6 @@ fn list(
 ) -> Result<Vec<Vip>> {
     how.connect = how.connect.min(limit);
     Remote::open(way, &how, Some(sockets), &Deadline::after(limit))?.list()
-}
-
-/// What this host's own network says.
-#[derive(Default)]
-struct Network {
-    /// What this host has; None when the kernel does not answer.
-    own: Option<Vec<Vip>>,
-    /// By virtual address: who else has it, and whether that could be asked.
-    owners: Vec<Option<Owner>>,
-    asked: Vec<bool>,
-    /// By server: its MAC.
-    macs: Vec<Option<Owner>>,
-}
-
-/// Asks the kernel, and the neighbours for `vips` and for the servers' own `addresses`.
-fn look(vips: &[Vip], addresses: &[Option<IpAddr>], limit: Duration) -> Network {
-    let Ok(host) = Host::open(&Deadline::after(limit)) else {
-        return Network::default();
-    };
-    let Ok(own) = host.list() else {
-        return Network::default();
-    };
-    let near = |address: IpAddr| {
-        let own = own.iter().find(|own| own.is_near(address))?;
-        Some(Vip {
-            address,
-            label: None,
-            ..own.clone()
-        })
-    };
-    // A manager may have another interface in the same network.
-    let there = |vip: &Vip| {
-        let is_here = own.iter().any(|own| own.link == vip.link);
-        near(vip.address).or_else(|| is_here.then(|| vip.clone()))
-    };
-    let vips: Vec<Option<Vip>> = vips.iter().map(there).collect();
-    let servers: Vec<Option<Vip>> = addresses.iter().map(|a| a.and_then(near)).collect();
-    let questions: Vec<Vip> = vips.iter().chain(&servers).flatten().cloned().collect();
-    let answers = match host.owners(&questions, NEIGHBOURS) {
-        Ok(answers) => answers,
-        Err(error) => {
-            log::debug!("the neighbours cannot be asked: {}", error.chain());
-            return Network {
-                own: Some(own),
-                ..Network::default()
-            };
-        }
-    };
-    let mut answers = answers.into_iter();
-    let mut next =
-        |question: &Option<Vip>| question.as_ref().and_then(|_| answers.next().flatten());
-    let owners = vips.iter().map(&mut next).collect();
-    let macs = servers.iter().map(&mut next).collect();
-    let asked = vips.iter().map(Option::is_some).collect();
-    Network {
-        own: Some(own),
-        owners,
-        asked,
-        macs,
-    }
 }
 
 fn put_together(

@@ -25,6 +25,9 @@ pub struct Rejoin<'a> {
     pub closing: Demotion<'a>,
     /// How long applying what another source had sent may take, and replicating to begin.
     pub limit: Duration,
+    /// Somebody vouches that `db` has written nothing since its replication from `source` stopped,
+    /// which nothing shows where there are no GTIDs.
+    pub wrote_nothing: bool,
     /// Hears every statement before its time, the password hidden, and why it is safe.
     pub explain: &'a dyn Fn(&str, &str),
 }
@@ -79,6 +82,7 @@ pub fn rejoin<'a>(
     let channel = only.map_or("", |channel| &channel.name);
     match usable {
         Some(_) if was_open && !named(&own, &theirs) => return Err(unproven(&address)),
+        Some(_) if !how.wrote_nothing && !named(&own, &theirs) => return Err(unsure(&address)),
         Some(channel) => run.note(format!(
             "it goes on where it stopped in the binary log of {address}, {}",
             channel.applied
@@ -248,6 +252,14 @@ fn unproven(address: &str) -> Error {
     ))
 }
 
+fn unsure(address: &str) -> Error {
+    let what = "without GTIDs nothing shows whether this server wrote while it did not replicate";
+    Error::new(Kind::Refused, what).advise(format!(
+        "if it certainly did not: hookbox rejoin --source {address} --wrote-nothing; else rebuild \
+         it from a copy of {address}"
+    ))
+}
+
 /// What a primary wrote itself is not in `gtid_slave_pos`. It never was wrong to have said so: no
 /// way back is needed.
 fn set_position(
@@ -360,6 +372,7 @@ mod tests {
                 tls: None,
                 tls_ca: None,
             },
+            wrote_nothing: false,
             closing: Demotion {
                 grace: Duration::ZERO,
                 spare: &[],
