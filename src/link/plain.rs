@@ -27,11 +27,11 @@ pub(super) fn ready(shell: &mut Shell, vip: &Vip) -> Result<()> {
                 .advise("apt-get install iputils-arping there, or better hookbox"),
         );
     }
-    place_for(shell, vip).map(drop)
+    place_for(shell, vip, &mut Vec::new()).map(drop)
 }
 
-fn add(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
-    let (placed, is_there) = place_for(shell, vip)?;
+fn add(shell: &mut Shell, vip: &Vip, notes: &mut Vec<String>) -> Result<Changed> {
+    let (placed, is_there) = place_for(shell, vip, notes)?;
     if is_there {
         return Ok(Changed::AlreadySo);
     }
@@ -46,11 +46,11 @@ fn add(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
     }
 }
 
-/// All of `vips`, or none.
-pub(super) fn add_all(shell: &mut Shell, vips: &[Vip]) -> Result<Changed> {
+/// All of `vips`, or none. What people should know goes to `notes`.
+pub(super) fn add_all(shell: &mut Shell, vips: &[Vip], notes: &mut Vec<String>) -> Result<Changed> {
     let mut added = Vec::new();
     for vip in vips {
-        match add(shell, vip) {
+        match add(shell, vip, notes) {
             Ok(Changed::Yes) => added.push(vip),
             Ok(Changed::AlreadySo) => {}
             Err(error) => {
@@ -163,7 +163,7 @@ fn announce(shell: &mut Shell, vip: &Vip) -> Result<Changed> {
 }
 
 /// `vip` on the interface that has it, else on the first that can take it; and whether it is there.
-fn place_for(shell: &mut Shell, vip: &Vip) -> Result<(Vip, bool)> {
+fn place_for(shell: &mut Shell, vip: &Vip, notes: &mut Vec<String>) -> Result<(Vip, bool)> {
     let held = held(shell)?;
     let mut fault = None;
     let mut place = None;
@@ -181,7 +181,10 @@ fn place_for(shell: &mut Shell, vip: &Vip) -> Result<(Vip, bool)> {
             refuse_elsewhere(shell, vip, &held)?;
             let placed = place.unwrap_or_else(|| vip.clone());
             if let Some(fault) = fault {
-                log::warn!("{}: {} goes to {}", fault.chain(), vip.address, placed.link);
+                let (address, link) = (vip.address, &placed.link);
+                let (why, name) = (fault.chain(), format!("{}: ", shell.name()));
+                let why = why.strip_prefix(&name).unwrap_or(&why);
+                notes.push(format!("{why}: {address} goes to {link} instead"));
             }
             Ok((placed, false))
         }

@@ -10,7 +10,7 @@ use super::answer::{Answer, FORM};
 use super::{Link, Vip, in_one_text, plain};
 use crate::config::{self, Network};
 use crate::error::{Error, Kind, Result};
-use crate::run::{Changed, Entry};
+use crate::run::{Changed, Entry, Mark};
 use crate::ssh::{Place, Said, Shell, quote};
 use crate::time::Deadline;
 
@@ -270,7 +270,19 @@ impl Link for Remote {
             changed(&answer)
         };
         let answer = self.tell("add", vips)?;
-        self.either(answer, read, |shell| plain::add_all(shell, vips))
+        let mut notes = Vec::new();
+        let added = self.either(answer, read, |shell| {
+            plain::add_all(shell, vips, &mut notes)
+        });
+        let entry = |step| Entry {
+            at: Duration::ZERO,
+            mark: Mark::Note,
+            step,
+            note: None,
+        };
+        let notes = notes.into_iter().map(entry);
+        self.timeline.borrow_mut().extend(notes);
+        added
     }
 
     fn del_all(&self, vips: &[Vip]) -> Result<Changed> {

@@ -55,6 +55,15 @@ fn an_address_comes_and_goes(site: &Site, how: &config::Ssh) {
         assert_eq!(db1.del(&address).unwrap(), Changed::AlreadySo);
         assert_eq!(site.addresses(), "10.77.0.11/24");
 
+        let fallback = vip("10.77.0.102/32 dev gone fallback eth0");
+        assert_eq!(db1.add(&fallback).unwrap(), Changed::Yes);
+        let said = db1.timeline().into_iter().map(|entry| entry.step);
+        let instead = "10.77.0.102 goes to eth0 instead";
+        assert!(said.into_iter().any(|step| step.contains(instead)));
+        assert!(db1.has(&fallback).unwrap());
+        db1.announce(&fallback).unwrap();
+        assert_eq!(db1.del(&fallback).unwrap(), Changed::Yes);
+
         site.db1.sh("ip link add down0 type bridge");
         let error = db1.add(&vip("10.77.0.101/24 dev down0")).unwrap_err();
         assert!(error.chain().contains("down0 is down"), "{}", error.chain());
