@@ -251,8 +251,10 @@ fn a_guard_killed_in_the_middle_is_finished_by_the_next() {
              done",
         );
         let seconds = f64::from(delay) / 1000.0;
+        // Dead is not gone: it has the turn until the kernel has closed its sockets.
         db1.host.sh(&format!(
-            "hookbox guard > /dev/null 2>&1 & pid=$!; sleep {seconds}; kill -s KILL $pid || true"
+            "hookbox guard > /dev/null 2>&1 & pid=$!; sleep {seconds}; kill -s KILL $pid || true
+             wait $pid || true"
         ));
         let sessions = || {
             db1.server
