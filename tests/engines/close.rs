@@ -1,11 +1,12 @@
 //! A server that is to take no more writes takes none soon, whoever is in the way.
 
 use std::thread::{sleep, spawn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
-use crate::site::{Site, assert_within, succeed, told};
+use crate::engine::Engine;
+use crate::site::{Site, assert_told, assert_within, start_with, succeed, told};
 
 pub fn the_source_is_locked_by_lock_tables(site: &mut Site) -> String {
     site.write_events(1, 1000);
@@ -67,4 +68,37 @@ pub fn under_load_no_acknowledged_row_is_lost(site: &mut Site) -> String {
     assert_eq!(there, rows, "{}", told(&site.db2));
     let (took, promoted) = (took.as_millis(), promoted.as_millis());
     format!("closed after {took} ms, promoted in {promoted} ms")
+}
+
+pub fn a_server_that_starts_is_closed(site: &mut Site) -> String {
+    site.write_events(1, 10);
+    site.db1.kill();
+    let unit = start_with(&site.db1, &["fence", "--boot"]);
+    sleep(Duration::from_millis(100));
+    site.db1.start();
+    let answered = Instant::now();
+    let (status, _) = unit.end();
+    let closed = answered.elapsed();
+    assert_eq!(status, 0, "{}", told(&site.db1));
+    assert!(!site.db1.is_writable(), "{}", told(&site.db1));
+    // A start with nothing beside it: closed where the server itself was told so.
+    site.db1.kill();
+    site.db1.start();
+    let persists = site.engine == Engine::MySql97;
+    assert_eq!(site.db1.is_writable(), !persists, "{}", told(&site.db1));
+    if !persists {
+        assert_told(&site.db1, &["read_only = 1 below [mysqld]"]);
+        return format!(
+            "closed within {} ms of its first answer",
+            closed.as_millis()
+        );
+    }
+    // Whoever it is made the primary by, the next start is closed again.
+    succeed(&site.db1, "notify_master");
+    assert!(site.db1.is_writable());
+    site.db1.kill();
+    site.db1.start();
+    assert!(!site.db1.is_writable());
+    site.db1.sql("RESET PERSIST");
+    "closed by the server itself".to_owned()
 }

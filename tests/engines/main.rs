@@ -61,6 +61,7 @@ macro_rules! engine {
                         an_error_in_one_of_two_channels_is_refused;
                     close:
                         the_source_is_locked_by_lock_tables
+                        a_server_that_starts_is_closed
                         under_load_no_acknowledged_row_is_lost;
                     rejoin:
                         an_old_primary_that_was_closed_rejoins

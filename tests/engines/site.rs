@@ -288,9 +288,13 @@ pub struct Hook {
 }
 
 pub fn start(server: &Server, applet: &str) -> Hook {
+    start_with(server, &[applet])
+}
+
+pub fn start_with(server: &Server, args: &[&str]) -> Hook {
     let started = Instant::now();
     let mut command = server.host.command(PROGRAM);
-    let child = command.arg(applet).stderr(Stdio::null());
+    let child = command.args(args).stderr(Stdio::null());
     Hook {
         child: child.spawn().unwrap(),
         journal: server.host.path(JOURNAL),
