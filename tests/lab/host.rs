@@ -54,8 +54,10 @@ impl Host {
 
     /// A command that will run in the host, with the environment that systemd gives a service.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        // A shell has those that it starts in the background ignore these, tests among them.
+        let mut command = Command::new("env");
         command
+            .args(["--default-signal=INT,QUIT", "nsenter"])
             .arg(format!("--target={}", self.pid))
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--", program])
             .env_clear()
