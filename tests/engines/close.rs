@@ -19,6 +19,8 @@ pub fn the_source_is_locked_by_lock_tables(site: &mut Site) -> String {
     assert!(site.db2.is_writable() && !site.db1.is_writable());
     assert!(holder.query_drop("UNLOCK TABLES").is_err());
     assert_eq!(site.last_row(), "2000", "{}", told(&site.db2));
+    // It is closed and answers, so that both can be compared.
+    assert_told(&site.db2, &["lossless = proven: ", "which answers"]);
     assert_within(took, Duration::from_secs(4), &told(&site.db2));
     format!("fenced and drained, {} ms", took.as_millis())
 }
