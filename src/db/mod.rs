@@ -11,6 +11,7 @@ mod resolver;
 pub mod semisync;
 pub mod server;
 pub mod session;
+mod sha2;
 pub mod source;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;

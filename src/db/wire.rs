@@ -27,12 +27,15 @@ const LONGEST_VALUE: usize = 4 * LONGEST_PACKET;
 /// A connection that carries packets.
 pub struct Wire {
     socket: TcpStream,
-    tls: Option<Tls>,
+    /// In a box: it is large, and a check by the socket has none.
+    tls: Option<Box<Tls>>,
     name: String,
     deadline: Deadline,
     received: Vec<u8>,
     /// The number that the next packet, in or out, has to have.
     next_seq: u8,
+    /// Nothing was read since the last word from here, so that nobody can have answered yet.
+    spoke_last: bool,
 }
 
 impl Wire {
@@ -48,6 +51,7 @@ impl Wire {
             deadline: deadline.clone(),
             received: Vec::new(),
             next_seq: 0,
+            spoke_last: true,
         })
     }
 
@@ -82,7 +86,7 @@ impl Wire {
                 Err(error) => return Err(tls.explain(error)),
             }
         }
-        self.tls = Some(tls);
+        self.tls = Some(Box::new(tls));
         Ok(())
     }
 
@@ -169,6 +173,7 @@ impl Wire {
         while let Err(error) = self.flush() {
             self.wait_or_fail(error, PollFlags::POLLOUT, "write to")?;
         }
+        self.spoke_last = true;
         Ok(())
     }
 
@@ -181,6 +186,11 @@ impl Wire {
     fn receive(&mut self, count: usize) -> Result<()> {
         while self.received.len() < count {
             self.must_have_time()?;
+            // TLS may have read on already.
+            if std::mem::take(&mut self.spoke_last) && self.tls.is_none() {
+                self.deadline
+                    .ready(self.socket.as_fd(), PollFlags::POLLIN)?;
+            }
             if let Err(error) = self.receive_some() {
                 self.wait_or_fail(error, PollFlags::POLLIN, "read from")?;
             }
@@ -198,7 +208,7 @@ impl Wire {
 
     /// Takes what there is, without waiting.
     fn receive_some(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; 4 * 1024];
         let read = match &mut self.tls {
             Some(tls) => tls.read(&mut self.socket, &mut chunk),
             None => self.socket.read(&mut chunk),
@@ -228,7 +238,7 @@ impl Wire {
 
     /// What to wait for where `usual` would be right without TLS.
     fn awaits(&self, usual: PollFlags) -> PollFlags {
-        self.tls.as_ref().map_or(usual, Tls::awaits)
+        self.tls.as_ref().map_or(usual, |tls| tls.awaits())
     }
 
     fn wait_or_fail(&self, error: io::Error, usual: PollFlags, doing: &str) -> Result<()> {
