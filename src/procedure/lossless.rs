@@ -215,6 +215,13 @@ fn may_go_on_alone(look: &Look) -> Option<String> {
         Some(true) if !semi.waits => {
             Some("its commits had stopped waiting for replicas".to_owned())
         }
+        // At once, whatever the timeout: a receiver that is started again is enough
+        // (MySQL, ReplSemiSyncMaster::remove_slave).
+        Some(true) if !semi.waits_for_nobody => Some(
+            "its commits go on alone as soon as too few replicas are connected \
+             (rpl_semi_sync_master_wait_no_slave is off)"
+                .to_owned(),
+        ),
         Some(true) if !look.acknowledged => Some("this server acknowledged nothing".to_owned()),
         Some(true) if semi.clients > semi.needed => Some(format!(
             "{} of its {} semi-sync replicas were enough, and another may have more",
@@ -346,6 +353,7 @@ mod tests {
                 clients: 1,
                 needed: 1,
                 timeout: Duration::from_secs(10),
+                waits_for_nobody: true,
                 ..SemiSync::default()
             },
             acknowledged: true,
@@ -405,6 +413,8 @@ mod tests {
         is(&mute, Lossless::Unknown, "acknowledged nothing");
         let off = with(|look| look.semi_sync.source = Some(false));
         is(&off, Lossless::Unknown, "semi-sync is off");
+        let hasty = with(|look| look.semi_sync.waits_for_nobody = false);
+        is(&hasty, Lossless::Unknown, "go on alone as soon as");
         // In any look since.
         let [off] = off;
         is(
