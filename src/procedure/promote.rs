@@ -77,6 +77,11 @@ pub fn promote<'a>(
     for peer in peers {
         let own = history.as_ref().map(|history| (history, state.server_id));
         not_taken_over(run, own, peer, &channels, how.on_lag)?;
+    }
+    // Nobody is closed before all who may be a reason to refuse were heard.
+    let takes_writes = |p: &&Peer| matches!(p.seen, Ok(s) if s.state.writes == Writes::Open);
+    let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(takes_writes);
+    for peer in others.into_iter().chain(open) {
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how)?;
     }
@@ -378,5 +383,37 @@ mod tests {
         }];
         let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+    }
+
+    fn seen_of(world: &World, id: u32) -> Result<PeerState> {
+        Ok(PeerState {
+            state: State {
+                server_id: id,
+                writes: world.writes,
+                has_super_read_only: false,
+            },
+            sources: vec![],
+            history: None,
+        })
+    }
+
+    #[test]
+    fn no_peer_is_closed_when_another_one_is_a_reason_to_refuse() {
+        let (old, mute) = (Fake::new(World::primary()), Fake::new(World::primary()));
+        let open = seen_of(&World::primary(), 1);
+        let denied = Err(Error::new(Kind::Denied, "error 1045").answered(1045));
+        let (old, mute) = (
+            Peer {
+                db: &old,
+                seen: &open,
+            },
+            Peer {
+                db: &mute,
+                seen: &denied,
+            },
+        );
+        let fake = Fake::new(World::replica(0));
+        let outcome = carry_out(&fake, &[old, mute], Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
     }
 }
