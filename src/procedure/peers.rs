@@ -32,6 +32,11 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
                     run.note(format!("going on: {}", error.chain()));
                     Ok(())
                 }
+                // It died in the middle of this. One that only hangs is alive: it was heard before.
+                Err(error) if error.kind() == Kind::Unreachable && is_gone(peer.db) => {
+                    run.note(format!("going on without {name}: {}", error.chain()));
+                    Ok(())
+                }
                 demoted => demoted,
             }
         }
@@ -53,6 +58,11 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
 
 fn is_closed(peer: &dyn Database) -> bool {
     peer.state().is_ok_and(|state| state.is_closed())
+}
+
+fn is_gone(peer: &dyn Database) -> bool {
+    let state = peer.state();
+    state.is_err_and(|error| error.kind() == Kind::Unreachable)
 }
 
 /// What a source that still answers has written is received before it is left, as long as more of

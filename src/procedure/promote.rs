@@ -416,4 +416,20 @@ mod tests {
         let outcome = carry_out(&fake, &[old, mute], Mode::Real, HOW);
         assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
     }
+
+    #[test]
+    fn a_peer_that_dies_while_it_is_closed_is_gone_on_without() {
+        for calls in 0..4 {
+            let peer = Fake::dying(World::primary(), calls);
+            let seen = seen_of(&World::primary(), 1);
+            let peers = [Peer {
+                db: &peer,
+                seen: &seen,
+            }];
+            let fake = Fake::new(World::replica(0));
+            let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+            assert!(matches!(outcome, Outcome::Done), "{calls} {outcome:?}");
+            assert_eq!(fake.world.borrow().writes, Writes::Open);
+        }
+    }
 }
