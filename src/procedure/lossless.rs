@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::peers::{Peer, is_source};
+use super::peers::{Peer, is_source, with_sources};
 use crate::config::Require;
 use crate::db::{Channel, Database, History};
 use crate::error::{Error, Kind, Result};
@@ -110,7 +110,7 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// When it cannot be asked.
     pub fn verdict(&self, db: &dyn Database, given_up: &[&str]) -> Result<Verdict> {
-        let (channels, own) = (db.channels()?, db.history()?);
+        let (channels, own) = (with_sources(db.channels()?, self.peers), db.history()?);
         let mut worst = match channels.is_empty() {
             true => self.of_no_replica(),
             false => None,

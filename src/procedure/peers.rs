@@ -65,6 +65,18 @@ fn is_gone(peer: &dyn Database) -> bool {
     state.is_err_and(|error| error.kind() == Kind::Unreachable)
 }
 
+/// `channels`, where those know their sources' `server_id`s that have not reached them since a
+/// restart: by the address of a peer that answers.
+pub fn with_sources(mut channels: Vec<Channel>, peers: &[Peer<'_>]) -> Vec<Channel> {
+    for channel in channels.iter_mut().filter(|c| c.source_id == 0) {
+        let is_it = |peer: &&Peer<'_>| peer.db.name() == channel.source;
+        if let Some(Ok(seen)) = peers.iter().find(is_it).map(|peer| peer.seen) {
+            channel.source_id = seen.state.server_id;
+        }
+    }
+    channels
+}
+
 /// What a source that still answers has written is received before it is left, as long as more of
 /// it arrives.
 pub fn receive_rest(

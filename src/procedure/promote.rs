@@ -6,7 +6,7 @@ use super::demote::Demotion;
 use super::drain::apply_received;
 use super::fitness::{applies, follows, not_taken_over};
 use super::lossless::{Evidence, settle};
-use super::peers::{Peer, close_peer, is_source, receive_rest};
+use super::peers::{Peer, close_peer, is_source, receive_rest, with_sources};
 use super::replicate_again;
 use super::semisync;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
@@ -55,7 +55,8 @@ pub fn promote<'a>(
     let name = db.name();
     let state = db.state()?;
     let writes = state.writes;
-    let channels = db.channels()?;
+    let peers = evidence.peers;
+    let channels = with_sources(db.channels()?, peers);
     if writes == Writes::Open && (channels.is_empty() || !how.forget_source) {
         run.note(format!("{name} is the primary already"));
         if how.resume {
@@ -73,7 +74,6 @@ pub fn promote<'a>(
     }
     evidence.can_prove(run, &channels, how.require)?;
     let history = db.history()?;
-    let peers = evidence.peers;
     for peer in peers {
         let own = history.as_ref().map(|history| (history, state.server_id));
         not_taken_over(run, own, peer, &channels, how.on_lag)?;
@@ -134,7 +134,7 @@ pub fn promote<'a>(
 mod tests {
     use super::super::fake::{Failure, Fake, World};
     use super::*;
-    use crate::db::{History, PeerState, Receiver, State};
+    use crate::db::{History, PeerState, Position, Receiver, State};
     use crate::error::{Error, Kind};
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
@@ -431,5 +431,34 @@ mod tests {
             assert!(matches!(outcome, Outcome::Done), "{calls} {outcome:?}");
             assert_eq!(fake.world.borrow().writes, Writes::Open);
         }
+    }
+
+    #[test]
+    fn a_source_that_answers_is_received_from_though_its_server_id_is_not_known_yet() {
+        let closed = World {
+            writes: Writes::Closed,
+            written: Some(Position {
+                file: "b.000001".to_owned(),
+                offset: 1200,
+            }),
+            ..World::primary()
+        };
+        let source = Fake::new(closed.clone());
+        let seen = seen_of(&closed, 1);
+        let peers = [Peer {
+            db: &source,
+            seen: &seen,
+        }];
+        let mut restarted = World::replica(0);
+        if let Some(channel) = &mut restarted.channel {
+            channel.source = source.name();
+            channel.source_id = 0;
+            channel.receiver = Receiver::Connecting;
+        }
+        // Nothing more arrives, up to 1200.
+        let fake = Fake::new(restarted.clone());
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(!matches!(outcome, Outcome::Done), "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes, Writes::Closed);
     }
 }
