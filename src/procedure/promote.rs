@@ -6,7 +6,7 @@ use super::demote::Demotion;
 use super::drain::apply_received;
 use super::fitness::{applies, follows, not_taken_over};
 use super::lossless::{Evidence, settle};
-use super::peers::{Peer, close_peer, is_source, receive_rest, with_sources};
+use super::peers::{Peer, close_peer, is_source, nobody_opened, receive_rest, with_sources};
 use super::replicate_again;
 use super::semisync;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
@@ -14,6 +14,10 @@ use crate::db::{Database, Writes};
 use crate::error::Result;
 use crate::run::Run;
 use crate::successor::Successor;
+
+/// How long another server that opened at the same moment has to close again: it looks around at
+/// once.
+const GIVING_WAY: Duration = Duration::from_millis(300);
 
 /// How a replica is to be promoted.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +108,7 @@ pub fn promote<'a>(
         let verdict = evidence.verdict(db, &given_up)?;
         settle(run, &verdict, how.require)?;
     }
+    nobody_opened(run, peers, state.server_id, Duration::ZERO)?;
     let closed = how.fence;
     run.change(
         &format!("make {name} writable"),
@@ -111,6 +116,7 @@ pub fn promote<'a>(
         &format!("close writes on {name} again"),
         move || db.close_writes(closed.grace, closed.spare),
     )?;
+    nobody_opened(run, peers, state.server_id, GIVING_WAY)?;
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
@@ -460,5 +466,27 @@ mod tests {
         let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
         assert!(!matches!(outcome, Outcome::Done), "{outcome:?}");
         assert_eq!(fake.world.borrow().writes, Writes::Closed);
+    }
+
+    #[test]
+    fn a_peer_that_was_promoted_meanwhile_is_a_reason_to_stay_closed() {
+        let peer = Fake::new(World {
+            id: 3,
+            ..World::primary()
+        });
+        let was_closed = World {
+            writes: Writes::Closed,
+            ..World::primary()
+        };
+        let seen = seen_of(&was_closed, 3);
+        let peers = [Peer {
+            db: &peer,
+            seen: &seen,
+        }];
+        let fake = Fake::new(World::replica(20));
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes, Writes::Closed);
+        assert_eq!(peer.world.borrow().writes, Writes::Open);
     }
 }
