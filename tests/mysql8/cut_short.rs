@@ -38,3 +38,17 @@ fn a_server_whose_super_read_only_gave_way_for_a_moment_has_it_again_when_the_ru
     assert_eq!(told.unwrap_err().kind(), Kind::Overtaken);
     assert_eq!(played.get("super_read_only"), "ON");
 }
+
+#[test]
+fn a_server_that_cannot_be_closed_costs_the_run_no_more_than_its_own_time() {
+    let (played, endpoint) = played();
+    played.state().mute = Some("SET GLOBAL super_read_only");
+    let deadline = Deadline::after(TIME);
+    let server = Server::new(endpoint, Login::default(), deadline.clone());
+    let server = server.patient(Duration::from_millis(300));
+    let error = server.close_writes(Duration::ZERO, &[]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout, "{error:?}");
+    let cancelled = |sql: &String| sql.starts_with("KILL CONNECTION");
+    assert!(played.changes().iter().any(cancelled));
+    assert!(deadline.left() > TIME / 2, "{deadline:?}");
+}
