@@ -177,9 +177,9 @@ impl Wire {
         Ok(())
     }
 
-    /// The server does not keep to the protocol; `what` says how.
+    /// The server does not keep to the protocol; `what` says how. Whoever it is, it is alive.
     pub fn confused(&self, what: &str) -> Error {
-        Error::new(Kind::Unreachable, format!("{} {what}", self.name))
+        Error::new(Kind::Bug, format!("{} {what}", self.name))
     }
 
     /// Reads until at least `count` bytes are there.
@@ -254,8 +254,44 @@ impl Wire {
 
     fn broken(&self, error: io::Error, doing: &str) -> Error {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.confused("closed the connection"),
+            io::ErrorKind::UnexpectedEof => {
+                let what = format!("{} closed the connection", self.name);
+                Error::new(Kind::Unreachable, what)
+            }
             _ => Error::new(Kind::Unreachable, format!("{doing} {}", self.name)).because(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// Reads one packet from somebody who says `words` and hangs up.
+    fn hear(words: &'static [u8]) -> Error {
+        let dir = Scratch::new();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let speaker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(words).unwrap();
+        });
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let mut wire = Wire::connect(&Endpoint::Socket(path), &deadline).unwrap();
+        speaker.join().unwrap();
+        wire.read_packet().unwrap_err()
+    }
+
+    #[test]
+    fn who_talks_nonsense_is_alive_and_who_hangs_up_is_not_there() {
+        let error = hear(b"HTTP/1.1 400 Bad Request\r\n");
+        assert!(!error.is_silence(), "{error:?}");
+        for cut_short in [&b""[..], b"\x4a\0\0\0\x0a5.7"] {
+            let error = hear(cut_short);
+            assert!(error.is_silence(), "{error:?}");
         }
     }
 }
