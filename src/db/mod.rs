@@ -94,8 +94,11 @@ pub trait Database {
     /// account, not those in `spare`.
     fn sessions(&self, spare: &[String]) -> Result<Vec<u64>>;
 
-    /// Ends these sessions; those that are gone already do not matter.
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed>;
+    /// Has these sessions ended, in at most `limit`; those that are gone already do not matter.
+    fn end_sessions(&self, ids: &[u64], limit: Duration) -> Result<Changed>;
+
+    /// How many of these sessions are there, also of those that were ended and are on their way out.
+    fn remaining(&self, ids: &[u64]) -> Result<usize>;
 
     /// The transactions that sessions of applications have open, each by a name of its own.
     fn transactions(&self, spare: &[String]) -> Result<Vec<String>>;

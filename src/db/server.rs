@@ -7,6 +7,7 @@ mod closing;
 mod events;
 mod replica;
 mod semisync;
+mod sessions;
 mod source;
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use self::accounts::Account;
 use self::bell::Bell;
 use self::channel::{number, position, read_channel};
-use self::closing::kill;
+use self::sessions::kill_one;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, Session};
@@ -170,7 +171,7 @@ impl Server {
     fn open(&self) -> Result<Session> {
         let mut session = self.log_in()?;
         if let Some(id) = self.abandoned.take() {
-            kill(&mut session, &[u64::from(id)])?;
+            kill_one(&mut session, id)?;
         }
         Ok(session)
     }
@@ -350,8 +351,12 @@ impl Database for Server {
         self.of_applications(spare)
     }
 
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
-        self.end_all(ids)
+    fn end_sessions(&self, ids: &[u64], limit: Duration) -> Result<Changed> {
+        self.end_all(ids, limit)
+    }
+
+    fn remaining(&self, ids: &[u64]) -> Result<usize> {
+        self.still_there(ids)
     }
 
     fn transactions(&self, spare: &[String]) -> Result<Vec<String>> {

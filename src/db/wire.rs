@@ -32,6 +32,7 @@ pub struct Wire {
     name: String,
     deadline: Deadline,
     received: Vec<u8>,
+    to_send: Vec<u8>,
     /// The number that the next packet, in or out, has to have.
     next_seq: u8,
     /// Nothing was read since the last word from here, so that nobody can have answered yet.
@@ -50,6 +51,7 @@ impl Wire {
             name: endpoint.to_string(),
             deadline: deadline.clone(),
             received: Vec::new(),
+            to_send: Vec::new(),
             next_seq: 0,
             spoke_last: true,
         })
@@ -148,21 +150,35 @@ impl Wire {
     /// Sends one packet, in parts if it is a long one.
     ///
     /// # Errors
-    /// When the connection fails or time runs out.
+    /// As [`Wire::send`].
     pub fn write_packet(&mut self, payload: &[u8]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(payload.len() + 4);
+        self.add_packet(payload);
+        self.send()
+    }
+
+    /// Has a packet ready for the next [`Wire::send`].
+    pub fn add_packet(&mut self, payload: &[u8]) {
         let mut rest = payload;
         loop {
             let (chunk, more) = rest.split_at(rest.len().min(LONGEST_PACKET));
-            bytes.extend_from_slice(&(chunk.len() as u32).to_le_bytes()[..3]);
-            bytes.push(self.next_seq);
+            self.to_send
+                .extend_from_slice(&(chunk.len() as u32).to_le_bytes()[..3]);
+            self.to_send.push(self.next_seq);
             self.next_seq = self.next_seq.wrapping_add(1);
-            bytes.extend_from_slice(chunk);
+            self.to_send.extend_from_slice(chunk);
             rest = more;
             if chunk.len() < LONGEST_PACKET {
                 break;
             }
         }
+    }
+
+    /// Sends what is ready, together.
+    ///
+    /// # Errors
+    /// When the connection fails or time runs out.
+    pub fn send(&mut self) -> Result<()> {
+        let bytes = std::mem::take(&mut self.to_send);
         let mut unsent = &bytes[..];
         while !unsent.is_empty() {
             match self.write(unsent) {
@@ -199,7 +215,10 @@ impl Wire {
     }
 
     /// A server that never pauses never makes us wait.
-    fn must_have_time(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`].
+    pub fn must_have_time(&self) -> Result<()> {
         match self.deadline.passed() {
             true => Err(Error::new(Kind::Timeout, "no end of the answer in time")),
             false => Ok(()),

@@ -304,7 +304,14 @@ impl Database for Fake {
         self.call(|world| world.sessions.clone())
     }
 
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
+    fn remaining(&self, ids: &[u64]) -> Result<usize> {
+        self.call(|world| {
+            let there = world.sessions.iter();
+            there.filter(|id| ids.contains(id)).count()
+        })
+    }
+
+    fn end_sessions(&self, ids: &[u64], _: Duration) -> Result<Changed> {
         self.call(|world| {
             assert_eq!(
                 world.writes,

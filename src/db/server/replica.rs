@@ -166,7 +166,7 @@ impl Server {
 
     /// Ends sessions; gives why the server does not allow it.
     fn end(&self, sessions: &[u64]) -> Result<Option<Error>> {
-        match self.end_sessions(sessions) {
+        match self.end_sessions(sessions, STOP_LIMIT) {
             Err(error) if error.server_code().is_some() => Ok(Some(error)),
             ended => ended.map(|_| None),
         }
