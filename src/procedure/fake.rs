@@ -270,6 +270,10 @@ impl Database for Fake {
         })
     }
 
+    fn let_go(&self, channel: &str) -> Result<Changed> {
+        self.set_thread(Thread::Receiver, channel, false)
+    }
+
     fn forget_source(&self, _: &str) -> Result<Changed> {
         self.call(|world| {
             let channel = world.channel.take();
