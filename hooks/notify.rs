@@ -20,7 +20,7 @@ use hookbox::procedure::promote::{Promotion, promote};
 use hookbox::procedure::semisync;
 use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::successor::Successor;
-use hookbox::turn::{Meeting, Turn, Wish, Wished};
+use hookbox::turn::{self, Meeting, Turn, Wish, Wished};
 
 use crate::context::{self, Context, complain};
 use crate::contract::{self, Caller};
@@ -165,10 +165,14 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
     context.give_way_to(Some((meeting.clone(), wished.clone())))?;
     let mut turn: Option<Turn> = None;
     let outcome = context.run(|run| {
-        meeting.announce(&wished)?;
-        let mine = meeting.take_turn(name, run.deadline())?;
-        let unfinished = mine.unfinished.clone();
-        turn = Some(mine);
+        if event == Event::Master {
+            meeting.announce(&wished)?;
+            turn = Some(meeting.take_turn(name, run.deadline())?);
+        } else {
+            turn::or_without(run, meeting.announce(&wished))?;
+            turn = turn::or_without(run, meeting.take_turn(name, run.deadline()))?;
+        }
+        let unfinished = turn.as_ref().and_then(|turn| turn.unfinished.clone());
         if let Some(work) = &unfinished {
             run.note(format!("the run before was cut short: {work}"));
         }
