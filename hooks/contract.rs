@@ -32,12 +32,13 @@ pub enum Caller {
 pub fn status(caller: Caller, outcome: &Outcome) -> u8 {
     match (caller, outcome) {
         (_, Outcome::Done) => 0,
-        (Caller::Keepalived | Caller::MhaStatus | Caller::MhaOnlineStop, _) => 1,
+        (Caller::MhaStatus | Caller::MhaOnlineStop, _) => 1,
         (Caller::MhaStop(Unfenced::Proceed), Outcome::Partial { .. }) => PROCEED,
         (Caller::MhaStop(_), _) => 1,
         (Caller::MhaStart, Outcome::RolledBack(_)) => 1,
         (Caller::MhaStart, Outcome::Partial { .. }) => PROCEED,
         (caller, Outcome::Refused(error)) => failure(caller, error),
+        (Caller::Keepalived, _) => 1,
         (Caller::Person, Outcome::RolledBack(_)) => 4,
         (Caller::Person, Outcome::Partial { .. }) => 5,
     }
@@ -85,8 +86,8 @@ mod tests {
         };
         let outcomes = [
             (Outcome::Done, [0, 0, 0, 0, 0, 0, 0]),
-            (refused(Kind::Usage), [1, 2, 1, 1, 1, 1, 2]),
-            (refused(Kind::Config), [1, 2, 1, 1, 1, 1, 10]),
+            (refused(Kind::Usage), [2, 2, 1, 1, 1, 1, 2]),
+            (refused(Kind::Config), [2, 2, 1, 1, 1, 1, 10]),
             (refused(Kind::Refused), [1, 3, 1, 1, 1, 1, 1]),
             (refused(Kind::Unreachable), [1, 3, 1, 1, 1, 1, 10]),
             (refused(Kind::Overtaken), [1, 3, 1, 1, 1, 1, 1]),

@@ -16,7 +16,7 @@ pub fn command() -> Command {
         .long("limit")
         .value_name("TIME")
         .default_value("2s")
-        .value_parser(humantime::parse_duration)
+        .value_parser(hookbox::config::time_limit)
         .help("how long all hosts together may take to answer");
     Command::new("verify")
         .about("connect through every virtual address and compare who answers with who should")

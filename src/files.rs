@@ -43,7 +43,11 @@ impl Opened {
     pub fn read(self) -> io::Result<String> {
         // One more than there is, so that the second read finds the end.
         let mut text = String::with_capacity(self.metadata.len().min(LIMIT) as usize + 1);
-        self.file.take(LIMIT + 1).read_to_string(&mut text)?;
+        let read = self.file.take(LIMIT + 1).read_to_string(&mut text);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => io::Error::other("not a text file (UTF-8)"),
+            _ => error,
+        })?;
         match text.len() as u64 > LIMIT {
             true => Err(io::Error::other("larger than 1 MiB")),
             false => Ok(text),

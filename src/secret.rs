@@ -204,8 +204,18 @@ impl Source<'_> {
 }
 
 fn from_file(path: &Path) -> Result<Password> {
-    let fail = |error| Error::new(Kind::Config, path.display().to_string()).because(error);
-    let file = files::open(path).map_err(fail)?;
+    let fail = |error| {
+        let what = format!("password file {}", path.display());
+        Error::new(Kind::Config, what).because(error)
+    };
+    let missing = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => fail(error).advise(format!(
+            "install -m 600 /dev/null {0}; then write the password into it",
+            path.display()
+        )),
+        _ => fail(error),
+    };
+    let file = files::open(path).map_err(missing)?;
     require_private(path, file.metadata.mode())?;
     let text = file.read().map_err(fail)?;
     match text.lines().next().unwrap_or_default() {
