@@ -128,11 +128,20 @@ fn finish(result: Result<Outcome>) -> ExitCode {
 
 /// What has happened; `None` for events that call for nothing here.
 fn event(matches: &ArgMatches, name: &str) -> Result<Option<Event>> {
-    if let Some(event) = Event::from_word(name) {
-        return Ok(Some(event));
-    }
     let words: Vec<&String> = matches.get_many("words").into_iter().flatten().collect();
-    let Some(state) = words.get(2) else {
+    let state = words.get(2);
+    if let Some(event) = Event::from_word(name) {
+        // As the generic `notify` it would be called whatever happens, and do the same.
+        return match state.and_then(|state| Event::from_word(state)) {
+            Some(said) if said.wish() != event.wish() => {
+                let what = format!("{name} is not for the state {}", words[2]);
+                Err(Error::new(Kind::Usage, what)
+                    .advise("notify \"/usr/sbin/hookbox notify\" in keepalived.conf"))
+            }
+            _ => Ok(Some(event)),
+        };
+    }
+    let Some(state) = state else {
         return Err(Error::new(Kind::Usage, "which state? no words were given")
             .advise("hookbox notify INSTANCE mysql MASTER 100"));
     };

@@ -52,10 +52,12 @@ fn no_server_is_opened_while_its_wish_cannot_be_written_down() {
 fn a_file_system_that_fills_up_later_does_not_keep_a_server_from_being_the_primary() {
     site!(site, Replication::Gtid);
     let db2 = &site.db2;
-    db2.host.sh("mkdir -p /run/hookbox; mount -t tmpfs -o size=64k none /run/hookbox");
+    db2.host
+        .sh("mkdir -p /run/hookbox; mount -t tmpfs -o size=64k none /run/hookbox");
     let (status, _, stderr) = run_by_hand(db2, &["notify_backup"]);
     assert_eq!(status, 0, "{stderr}");
-    db2.host.sh("cat /dev/zero 2> /dev/null > /run/hookbox/full || true");
+    db2.host
+        .sh("cat /dev/zero 2> /dev/null > /run/hookbox/full || true");
     let (status, _, stderr) = run_by_hand(db2, &["notify_master"]);
     db2.host.sh("umount /run/hookbox");
     assert_eq!(status, 0, "{stderr}");
