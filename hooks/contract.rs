@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use hookbox::config::Unfenced;
-use hookbox::error::{Error, Kind};
+use hookbox::error::{Error, Kind, Result};
 use hookbox::run::Outcome;
+
+use crate::context::complain;
 
 /// MHA logs it and goes on (MasterFailover.pm, MasterRotate.pm); any other status but 0 ends the
 /// failover or the online change. MHA takes statuses modulo 256.
@@ -60,6 +62,20 @@ pub fn failure(caller: Caller, error: &Error) -> u8 {
 /// As [`status`], for `main`.
 pub fn exit(caller: Caller, outcome: &Outcome) -> ExitCode {
     ExitCode::from(status(caller, outcome))
+}
+
+/// As [`failure`], for `main`; it says why.
+pub fn fail(caller: Caller, error: &Error) -> ExitCode {
+    complain(error);
+    ExitCode::from(failure(caller, error))
+}
+
+/// One of both. Why a run failed was said by the run.
+pub fn finish(caller: Caller, result: Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(outcome) => exit(caller, &outcome),
+        Err(error) => fail(caller, &error),
+    }
 }
 
 #[cfg(test)]

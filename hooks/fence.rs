@@ -23,7 +23,7 @@ use hookbox::run::{Mode, Outcome, Run};
 use hookbox::turn::{self, Meeting, Wish, Wished};
 use hookbox::verdict::Class;
 
-use crate::context::{self, Context, complain};
+use crate::context::{self, Context};
 use crate::contract::{self, Caller};
 
 /// How long to wait at the door. A check that still fails then starts the next one.
@@ -68,13 +68,7 @@ pub fn command() -> Command {
 
 /// `fence`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match fence(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, fence(name, matches))
 }
 
 fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {

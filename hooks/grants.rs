@@ -10,7 +10,7 @@ use hookbox::db::grants::{Account, PLACEHOLDER, Role, statements};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::secret::Login;
 
-use crate::context::{self, Context, answer, complain};
+use crate::context::{self, Context, answer};
 use crate::contract::{self, Caller};
 
 /// How long the server may take to say its version.
@@ -62,10 +62,7 @@ pub fn command() -> Command {
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
     match grants(name, matches).and_then(|text| answer(text.trim_end())) {
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
+        Err(error) => contract::fail(Caller::Person, &error),
     }
 }
 

@@ -47,13 +47,7 @@ pub fn command() -> Command {
 
 /// `guard`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match guard(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, guard(name, matches))
 }
 
 fn guard(name: &str, matches: &ArgMatches) -> Result<Outcome> {

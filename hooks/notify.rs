@@ -22,7 +22,7 @@ use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::successor::Successor;
 use hookbox::turn::{self, Meeting, Turn, Wish, Wished};
 
-use crate::context::{self, Context, complain};
+use crate::context::{self, Context};
 use crate::contract::{self, Caller};
 use crate::{rejoin, rival};
 
@@ -109,21 +109,12 @@ fn command(name: &'static str) -> Command {
 
 /// Runs whichever of the notify applets was called.
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match event(matches, name) {
-        Ok(Some(event)) => finish(notify(matches, name, event)),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(error) => finish(Err(error)),
-    }
-}
-
-fn finish(result: Result<Outcome>) -> ExitCode {
-    match result {
-        Ok(outcome) => contract::exit(Caller::Keepalived, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Keepalived, &error))
-        }
-    }
+    let outcome = match event(matches, name) {
+        Ok(Some(event)) => notify(matches, name, event),
+        Ok(None) => Ok(Outcome::Done),
+        Err(error) => Err(error),
+    };
+    contract::finish(Caller::Keepalived, outcome)
 }
 
 /// What has happened; `None` for events that call for nothing here.
