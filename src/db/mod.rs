@@ -7,6 +7,7 @@ pub mod gtid;
 pub mod history;
 mod login;
 pub mod relay;
+mod resolver;
 pub mod semisync;
 pub mod server;
 pub mod session;
