@@ -391,6 +391,10 @@ impl Database for Server {
         self.set_semi_sync_variable(side, "_enabled", on)
     }
 
+    fn begin_semi_sync(&self) -> Result<Changed> {
+        self.begin_without_replicas()
+    }
+
     fn wait_for_nobody(&self, wait: bool) -> Result<Changed> {
         self.set_wait_for_nobody(wait)
     }

@@ -89,17 +89,11 @@ pub fn promote<'a>(
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how)?;
     }
-    if how.semi_sync == SemiSyncAt::Switch {
-        semisync::before_opening(run, db)?;
-    }
+    let switches = how.semi_sync == SemiSyncAt::Switch;
+    let is_late = switches && semisync::before_opening(run, db)?;
     let mut given_up = Vec::new();
     for channel in &channels {
-        let seen = |peer: &Peer<'_>| {
-            peer.seen
-                .as_ref()
-                .is_ok_and(|seen| is_source(seen, channel))
-        };
-        let answers = peers.iter().any(seen);
+        let answers = peers.iter().any(|peer| is_source(peer, channel));
         if !apply_received(run, db, channel, answers, how)? {
             given_up.push(channel.name.as_str());
         }
@@ -130,8 +124,8 @@ pub fn promote<'a>(
             replicate_again(run, db, channel)?;
         }
     }
-    match how.semi_sync == SemiSyncAt::Switch && how.forget_source {
-        true => semisync::after_opening(run, db),
+    match switches {
+        true => semisync::after_opening(run, db, is_late, how.forget_source),
         false => Ok(()),
     }
 }
