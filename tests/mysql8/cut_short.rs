@@ -52,3 +52,16 @@ fn a_server_that_cannot_be_closed_costs_the_run_no_more_than_its_own_time() {
     assert!(played.changes().iter().any(cancelled));
     assert!(deadline.left() > TIME / 2, "{deadline:?}");
 }
+
+#[test]
+fn what_was_left_in_a_server_that_was_started_anew_is_not_ended_by_its_number() {
+    let (played, endpoint) = played();
+    played.state().mute = Some("SHOW GLOBAL VARIABLES");
+    let server = Server::new(endpoint, Login::default(), Deadline::after(TIME));
+    let server = server.patient(Duration::from_millis(300));
+    server.state().unwrap_err();
+    // It was started anew meanwhile, and numbers its sessions as before.
+    played.state().mute = None;
+    server.state().unwrap();
+    assert_eq!(played.changes(), [""; 0]);
+}
