@@ -270,6 +270,10 @@ impl Database for Fake {
         })
     }
 
+    fn let_go(&self, channel: &str) -> Result<Changed> {
+        self.set_thread(Thread::Receiver, channel, false)
+    }
+
     fn forget_source(&self, _: &str) -> Result<Changed> {
         self.call(|world| {
             let channel = world.channel.take();
@@ -304,7 +308,14 @@ impl Database for Fake {
         self.call(|world| world.sessions.clone())
     }
 
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
+    fn remaining(&self, ids: &[u64]) -> Result<usize> {
+        self.call(|world| {
+            let there = world.sessions.iter();
+            there.filter(|id| ids.contains(id)).count()
+        })
+    }
+
+    fn end_sessions(&self, ids: &[u64], _: Duration) -> Result<Changed> {
         self.call(|world| {
             assert_eq!(
                 world.writes,

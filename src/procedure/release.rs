@@ -180,7 +180,7 @@ fn fall_silent(run: &mut Run<'_>, old: &dyn Database, closing: Demotion<'_>) -> 
         loop {
             let before = old.written()?;
             let sessions = old.sessions(closing.spare)?;
-            if old.end_sessions(&sessions)? == Changed::Yes {
+            if old.end_sessions(&sessions, deadline.left())? == Changed::Yes {
                 changed = Changed::Yes;
             }
             let paused = deadline.pause(LOOK_AGAIN);
