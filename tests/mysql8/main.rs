@@ -23,6 +23,7 @@ mod words;
 
 mod changes;
 mod reads;
+mod sessions;
 
 use std::fs;
 use std::path::PathBuf;
