@@ -125,12 +125,15 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
                 Err(error) if error.kind() == Kind::Overtaken => Err(error),
                 Err(error) if !error.is_silence() && !may_pass(&error) => Err(error),
                 Err(error) => {
-                    was_away = true;
+                    // One that is full or hangs may be the primary at work.
+                    was_away |= check::classify(&error) == Class::Down;
                     Ok(Some(error.chain()))
                 }
             }
         })?;
-        if boot && !was_away && db.uptime()? >= JUST_STARTED {
+        // A server that lets nobody in while it recovers is as old by then as this process.
+        let is_older = |up: Duration| up >= run.deadline().elapsed() + JUST_STARTED;
+        if boot && !was_away && is_older(db.uptime()?) {
             run.note("the server did not start just now: nothing is done");
             return Ok(());
         }

@@ -95,14 +95,10 @@ fn describe(on: &Maintenance) -> String {
     )
 }
 
-/// The person behind sudo, if there is one: `root` alone says little.
+/// The person behind sudo, if there is one: `root` alone says little. The number of the account has no
+/// name without the system's databases of users, which no static program can read.
 fn who() -> String {
-    if let Ok(name) = std::env::var("SUDO_USER") {
-        return name;
-    }
-    let uid = nix::unistd::getuid();
-    match nix::unistd::User::from_uid(uid) {
-        Ok(Some(user)) => user.name,
-        _ => format!("uid {uid}"),
-    }
+    let named = ["SUDO_USER", "LOGNAME"].into_iter();
+    (named.filter_map(|name| std::env::var(name).ok()).next())
+        .unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
 }

@@ -281,6 +281,7 @@ impl Session {
     }
 
     /// Goes over to TLS, if that is wanted and can be.
+    #[inline(never)] // what TLS takes of the stack is not for those who have none
     fn encrypt(
         &mut self,
         greeting: &HandshakePacket<'_>,

@@ -27,13 +27,16 @@ const LONGEST_VALUE: usize = 4 * LONGEST_PACKET;
 /// A connection that carries packets.
 pub struct Wire {
     socket: TcpStream,
-    tls: Option<Tls>,
+    /// In a box: it is large, and a check by the socket has none.
+    tls: Option<Box<Tls>>,
     name: String,
     deadline: Deadline,
     received: Vec<u8>,
     to_send: Vec<u8>,
     /// The number that the next packet, in or out, has to have.
     next_seq: u8,
+    /// Nothing was read since the last word from here, so that nobody can have answered yet.
+    spoke_last: bool,
 }
 
 impl Wire {
@@ -50,6 +53,7 @@ impl Wire {
             received: Vec::new(),
             to_send: Vec::new(),
             next_seq: 0,
+            spoke_last: true,
         })
     }
 
@@ -84,7 +88,7 @@ impl Wire {
                 Err(error) => return Err(tls.explain(error)),
             }
         }
-        self.tls = Some(tls);
+        self.tls = Some(Box::new(tls));
         Ok(())
     }
 
@@ -185,18 +189,24 @@ impl Wire {
         while let Err(error) = self.flush() {
             self.wait_or_fail(error, PollFlags::POLLOUT, "write to")?;
         }
+        self.spoke_last = true;
         Ok(())
     }
 
-    /// The server does not keep to the protocol; `what` says how.
+    /// The server does not keep to the protocol; `what` says how. Whoever it is, it is alive.
     pub fn confused(&self, what: &str) -> Error {
-        Error::new(Kind::Unreachable, format!("{} {what}", self.name))
+        Error::new(Kind::Bug, format!("{} {what}", self.name))
     }
 
     /// Reads until at least `count` bytes are there.
     fn receive(&mut self, count: usize) -> Result<()> {
         while self.received.len() < count {
             self.must_have_time()?;
+            // TLS may have read on already.
+            if std::mem::take(&mut self.spoke_last) && self.tls.is_none() {
+                self.deadline
+                    .ready(self.socket.as_fd(), PollFlags::POLLIN)?;
+            }
             if let Err(error) = self.receive_some() {
                 self.wait_or_fail(error, PollFlags::POLLIN, "read from")?;
             }
@@ -217,7 +227,7 @@ impl Wire {
 
     /// Takes what there is, without waiting.
     fn receive_some(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; 4 * 1024];
         let read = match &mut self.tls {
             Some(tls) => tls.read(&mut self.socket, &mut chunk),
             None => self.socket.read(&mut chunk),
@@ -247,7 +257,7 @@ impl Wire {
 
     /// What to wait for where `usual` would be right without TLS.
     fn awaits(&self, usual: PollFlags) -> PollFlags {
-        self.tls.as_ref().map_or(usual, Tls::awaits)
+        self.tls.as_ref().map_or(usual, |tls| tls.awaits())
     }
 
     fn wait_or_fail(&self, error: io::Error, usual: PollFlags, doing: &str) -> Result<()> {
@@ -263,8 +273,44 @@ impl Wire {
 
     fn broken(&self, error: io::Error, doing: &str) -> Error {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.confused("closed the connection"),
+            io::ErrorKind::UnexpectedEof => {
+                let what = format!("{} closed the connection", self.name);
+                Error::new(Kind::Unreachable, what)
+            }
             _ => Error::new(Kind::Unreachable, format!("{doing} {}", self.name)).because(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// Reads one packet from somebody who says `words` and hangs up.
+    fn hear(words: &'static [u8]) -> Error {
+        let dir = Scratch::new();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let speaker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(words).unwrap();
+        });
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let mut wire = Wire::connect(&Endpoint::Socket(path), &deadline).unwrap();
+        speaker.join().unwrap();
+        wire.read_packet().unwrap_err()
+    }
+
+    #[test]
+    fn who_talks_nonsense_is_alive_and_who_hangs_up_is_not_there() {
+        let error = hear(b"HTTP/1.1 400 Bad Request\r\n");
+        assert!(!error.is_silence(), "{error:?}");
+        for cut_short in [&b""[..], b"\x4a\0\0\0\x0a5.7"] {
+            let error = hear(cut_short);
+            assert!(error.is_silence(), "{error:?}");
         }
     }
 }

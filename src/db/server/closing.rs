@@ -83,18 +83,21 @@ impl Server {
             }
             session.answer().map(drop)
         });
+        // The run ends with this. Where only the patience with this server is over, it may go on.
+        let is_over = |e: &Error| e.kind() == Kind::Overtaken || self.deadline.passed();
+        if ended.as_ref().is_err_and(is_over) {
+            self.deadline.renew(CANCEL_LIMIT);
+        }
         if released && let Err(error) = helper.set_semi_sync(Side::Source, true) {
             log::warn!("semi-sync stays off on {}: {}", self.name(), error.chain());
         }
+        // Or it takes effect whenever the writers are gone, long after this run.
         if ended.is_err()
             && let Some(id) = self.abandoned.take()
+            && helper.end_sessions(&[u64::from(id)], CANCEL_LIMIT).is_err()
         {
-            // Or it takes effect whenever the writers are gone, long after this run.
-            self.deadline.renew(CANCEL_LIMIT);
-            if helper.end_sessions(&[u64::from(id)], CANCEL_LIMIT).is_err() {
-                let advice = format!("end session {id} there, or its {sql} may yet take effect");
-                return ended.map_err(|e| e.advise(advice));
-            }
+            let advice = format!("end session {id} there, or its {sql} may yet take effect");
+            return ended.map_err(|e| e.advise(advice));
         }
         ended.map_err(|e| e.during(sql))
     }
