@@ -307,12 +307,7 @@ pub fn ask_all<T: Send, M>(
 }
 
 fn see_peer(peer: &Server) -> Result<PeerState> {
-    let channels = peer.channels()?;
-    Ok(PeerState {
-        state: peer.state()?,
-        sources: channels.iter().map(|channel| channel.source_id).collect(),
-        history: peer.history()?,
-    })
+    peer.see().map(PeerState::from)
 }
 
 /// Starts hookbox with these `words` and the configuration of `matches`, detached from this process.
