@@ -40,7 +40,7 @@ pub fn command() -> Command {
             Arg::new("deadline")
                 .long("deadline")
                 .value_name("TIME")
-                .value_parser(|text: &str| humantime::parse_duration(text))
+                .value_parser(hookbox::config::time_limit)
                 .help("from start to exit [default: [check] deadline, 700ms]"),
         )
         .arg(

@@ -122,7 +122,7 @@ fn verb(name: &'static str, about: &'static str) -> Command {
         .long("limit")
         .value_name("TIME")
         .default_value(DEFAULT_LIMIT)
-        .value_parser(humantime::parse_duration)
+        .value_parser(hookbox::config::time_limit)
         .help("how long it may take");
     Command::new(name)
         .about(about)

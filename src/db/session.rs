@@ -110,8 +110,22 @@ impl Session {
     /// first, [`Kind::Denied`] when somebody answers who does not let this account in, with the
     /// server's number if it gave one.
     pub fn open(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
-        Session::begin(endpoint, login, deadline)
-            .map_err(|e| e.during(format!("log in to {endpoint} as {}", login.user)))
+        Session::begin(endpoint, login, deadline).map_err(|error| {
+            let error = error.during(format!("log in to {endpoint} as {}", login.user));
+            match error.server_code() {
+                _ if error.advice().is_some() => error,
+                // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+                Some(1045 | 1698) => error.advise(
+                    "correct user and password in the configuration, or make the account: \
+                     hookbox grants --version VERSION",
+                ),
+                // ER_HOST_NOT_PRIVILEGED
+                Some(1130) => error.advise(
+                    "make the account there for this host too: hookbox grants --from ADDRESS",
+                ),
+                _ => error,
+            }
+        })
     }
 
     fn begin(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
