@@ -74,13 +74,7 @@ fn options(command: Command) -> Command {
 
 /// `vip ensure`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match ensure(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, ensure(name, matches))
 }
 
 /// Addresses that are on one host, all of them or none.

@@ -136,7 +136,7 @@ fn options(command: Command) -> Command {
         .long("limit")
         .value_name("TIME")
         .default_value(DEFAULT_LIMIT)
-        .value_parser(humantime::parse_duration)
+        .value_parser(hookbox::config::time_limit)
         .help("how long it may take");
     command.args([json, limit]).args(context::arguments())
 }
