@@ -9,11 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::lab::{Cluster, Host, Mha, VIP};
+use crate::lab::{Cluster, Host, Mha, VIP, wait_until};
 use crate::report::Report;
 
-/// What MHA does between the two hooks takes longer. Meanwhile a connection to the new primary that
-/// `stop` has begun is ready.
+/// What MHA does between the two hooks takes longer.
 const BETWEEN: Duration = Duration::from_secs(1);
 
 /// The default of `[network] probe`, in ms: for so long `start` asks the neighbours.
@@ -31,11 +30,16 @@ pub struct Took {
     start_logins: usize,
 }
 
-/// db1 is dead, and `program`'s hooks make db2 the primary.
-pub fn fail_over(cluster: &mut Cluster, program: &[&str]) -> Took {
+/// db1 is dead, and `program`'s hooks make db2 the primary. If `stop` prepares a connection to it, that
+/// is ready when `start` begins, on a busy machine as well.
+pub fn fail_over(cluster: &mut Cluster, program: &[&str], prepares: bool) -> Took {
     cluster.db1.kill();
     let before = logins(cluster);
     let stop = call(cluster, program, "stopssh");
+    sleep(BETWEEN);
+    wait_until("a connection is ready", Duration::from_secs(10), || {
+        !prepares || logins(cluster)[1] > before[1]
+    });
     sleep(BETWEEN);
     let between = logins(cluster);
     let wire = capture(&cluster.client);

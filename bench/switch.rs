@@ -113,7 +113,7 @@ impl Bench {
             Hooks::Hookbox => &["/usr/sbin/hookbox", "master_ip_failover"],
             Hooks::Baseline => &["/usr/local/baseline/master_ip_failover"],
         };
-        hooks::fail_over(&mut self.cluster, program)
+        hooks::fail_over(&mut self.cluster, program, hooks == Hooks::Hookbox)
     }
 
     fn run(&mut self, hooks: Hooks, switch: Switch) -> Seen {
