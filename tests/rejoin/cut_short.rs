@@ -71,3 +71,19 @@ fn ctrl_c_ends_it_while_its_source_hangs_with_nothing_changed() {
     assert_eq!(standing(&site.db1), before, "{all}");
     rejoined(&site.db1, DB2);
 }
+
+#[test]
+fn a_rejoin_that_is_refused_does_not_hide_that_the_run_before_was_cut_short() {
+    site!(site, Replication::Gtid);
+    configure(site, "");
+    let gated = format!("--config={}", gate::configure(&site.db2));
+    let gate = Gate::new(&site.db2, "SET GLOBAL read_only", Signal::SIGKILL);
+    run(&site.db2, &["notify_master", &gated]);
+    assert!(gate.signalled_at().is_some());
+    drop(gate);
+    site.db2.host.sh("rm /run/hookbox/wish");
+    let (status, _) = run(&site.db2, &["rejoin", "--source", DB2]);
+    assert_eq!(status, 3);
+    succeed(&site.db2, &["notify_backup"]);
+    site.db2.wait_until_replicating();
+}
