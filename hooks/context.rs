@@ -42,6 +42,8 @@ pub struct Context {
     instance: Option<String>,
     server: OnceCell<Server>,
     peers: OnceCell<Vec<Asked>>,
+    /// The number of a signal that has arrived, else 0.
+    signal: OnceCell<Arc<AtomicUsize>>,
 }
 
 /// A peer and what it said of itself, or why it said nothing.
@@ -101,6 +103,7 @@ impl Context {
             config,
             server: OnceCell::new(),
             peers: OnceCell::new(),
+            signal: OnceCell::new(),
         })
     }
 
@@ -110,7 +113,8 @@ impl Context {
     /// # Errors
     /// When the kernel refuses.
     pub fn give_way_to(&self, newer: Option<(Meeting, Wished)>) -> Result<()> {
-        let arrived = Arc::new(AtomicUsize::new(0));
+        // One for all calls: what came before the second is not lost.
+        let arrived = self.signal.get_or_init(Arc::default).clone();
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
             // Caught and not blocked: children inherit what is blocked, and a connection by ssh
             // that is kept would take no SIGTERM.
