@@ -72,6 +72,16 @@ pub fn dry_run() -> Arg {
         .help("ask everything, change nothing, say what would be done")
 }
 
+/// The argument of those that ask and end by themselves.
+pub fn limit(default: &'static str, help: &'static str) -> Arg {
+    Arg::new("limit")
+        .long("limit")
+        .value_name("TIME")
+        .default_value(default)
+        .value_parser(config::time_limit)
+        .help(help)
+}
+
 /// Reads the configuration that `matches` names.
 pub fn load(matches: &ArgMatches) -> Result<Config> {
     let path = matches.get_one::<PathBuf>("config").map(PathBuf::as_path);
