@@ -41,7 +41,7 @@ pub fn command() -> Command {
                 .long("deadline")
                 .value_name("TIME")
                 .value_parser(hookbox::config::time_limit)
-                .help("from start to exit [default: [check] deadline, 900ms]"),
+                .help("from start to exit [default: [check] deadline, 700ms]"),
         )
         .arg(
             Arg::new("on-config-error")

@@ -103,15 +103,17 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         if let Some(because) = because {
             run.note(because);
         }
-        let db = &context.server()?.another().patient(LIMIT);
         if in_maintenance(run, &context) {
             return Ok(());
         }
+        let db = &context.server()?.another().patient(LIMIT);
         if !dry {
             turn::or_without(run, meeting.announce(&wished))?;
         }
         let was_away = wait_at_the_door(run, db, limit)?;
-        if boot && !was_away && db.uptime()? >= JUST_STARTED {
+        // A server that lets nobody in while it recovers is as old by then as this process.
+        let is_older = |up: Duration| up >= run.deadline().elapsed() + JUST_STARTED;
+        if boot && !was_away && is_older(db.uptime()?) {
             run.note("the server did not start just now: nothing is done");
             return Ok(());
         }
@@ -140,7 +142,7 @@ fn in_maintenance(run: &Run<'_>, context: &Context) -> bool {
     is_on
 }
 
-/// Waits until the server answers; whether it did not at first.
+/// Waits until the server answers; whether it was down before.
 fn wait_at_the_door(run: &mut Run<'_>, db: &Server, limit: Duration) -> Result<bool> {
     let mut was_away = false;
     run.wait(&format!("{} answers", db.name()), limit, || {
@@ -151,7 +153,8 @@ fn wait_at_the_door(run: &mut Run<'_>, db: &Server, limit: Duration) -> Result<b
             Err(error) if error.kind() == Kind::Overtaken => Err(error),
             Err(error) if !error.is_silence() && !may_pass(&error) => Err(error),
             Err(error) => {
-                was_away = true;
+                // One that is full or hangs may be the primary at work.
+                was_away |= check::classify(&error) == Class::Down;
                 Ok(Some(error.chain()))
             }
         }

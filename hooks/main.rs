@@ -242,13 +242,14 @@ fn start(applet: &Applet, args: &[OsString]) -> ExitCode {
         log::warn!("`ps` goes on showing the password on the command line: {error}");
     }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    let command = (applet.command)()
+    let mut command = (applet.command)()
         .name(applet.name)
         .bin_name(format!("hookbox {}", applet.name))
         .about(applet.about)
         .version(env!("CARGO_PKG_VERSION"));
     let tidied = applet.lenient.then(|| mha_args::tidy(&command, args));
-    match command.try_get_matches_from(tidied.as_deref().unwrap_or(args)) {
+    let words = tidied.as_deref().unwrap_or(args);
+    match command.try_get_matches_from_mut(words) {
         Ok(matches) => (applet.main)(applet.name, &matches),
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
@@ -259,7 +260,9 @@ fn start(applet: &Applet, args: &[OsString]) -> ExitCode {
                 line = format!("{line}; {}", tip.lines().next().unwrap_or_default());
             }
             log::error!("{}", line.strip_prefix("error: ").unwrap_or(&line));
-            log::error!("try: hookbox {} --help", applet.name);
+            let verb = words.iter().find_map(|word| command.find_subcommand(word));
+            let verb = verb.map_or(String::new(), |verb| format!(" {}", verb.get_name()));
+            log::error!("try: hookbox {}{verb} --help", applet.name);
             ExitCode::from(2)
         }
         Err(help) => {

@@ -199,7 +199,9 @@ fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) ->
             }
         },
     );
-    if let Ok(held) = host.list() {
+    if matches.get_flag("json")
+        && let Ok(held) = host.list()
+    {
         report.here.replace(Some(here(&vips, &held)));
     }
     Ok(outcome)

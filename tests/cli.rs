@@ -195,6 +195,39 @@ fn wrong_arguments_are_one_line_and_status_2() {
     }
 }
 
+/// The verbs of an applet, by its help.
+fn verbs(applet: &str) -> Vec<String> {
+    let help = text(&hookbox(&[applet, "--help"]).stdout);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| line.starts_with("  "));
+    let name = |line: &str| line.split_whitespace().next().unwrap().to_owned();
+    listed.map(name).filter(|name| name != "help").collect()
+}
+
+#[test]
+fn a_wrong_argument_of_a_verb_points_at_the_help_of_that_verb() {
+    let mut all = Vec::new();
+    for applet in applets() {
+        for verb in verbs(&applet) {
+            for words in [
+                &[&applet, &verb, "--no-such-option"][..],
+                &[&applet, "--no-such-option", &verb],
+            ] {
+                let output = hookbox(words);
+                assert_eq!(output.status.code(), Some(2), "{words:?}");
+                let stderr = text(&output.stderr);
+                let try_this = format!("{applet}: try: hookbox {applet} {verb} --help");
+                assert_eq!(stderr.lines().last(), Some(&try_this[..]), "{words:?}");
+                assert!(hookbox(&[&applet, &verb, "--help"]).status.success());
+            }
+            all.push(format!("{applet} {verb}"));
+        }
+    }
+    for known in ["vip add", "vip ensure", "vip verify", "maintenance on"] {
+        assert!(all.contains(&known.to_owned()), "{all:?}");
+    }
+}
+
 #[test]
 fn an_argument_that_is_missing_is_named_in_the_first_line() {
     let missing = |words: &[&str], what: &str| {

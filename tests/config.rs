@@ -358,11 +358,11 @@ fn contradictions_are_shown_at_one_of_their_keys() {
         ),
         (
             "[check]\nwrite_table = \"a.b\"\nwrite_limit = \"1s\"",
-            "3:15: `write_limit` (1s) must be shorter than `deadline` (900ms)",
+            "3:15: `write_limit` (1s) must be shorter than `deadline` (700ms)",
         ),
         (
             "[check]\nwitness = [\"10.0.0.1\"]\nwitness_limit = \"1s\"",
-            "3:17: `witness_limit` (1s) must be shorter than `deadline` (900ms)",
+            "3:17: `witness_limit` (1s) must be shorter than `deadline` (700ms)",
         ),
         (
             "[mysql]\npassword_file = \"/p\"\npassword_env = \"P\"",

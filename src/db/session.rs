@@ -195,11 +195,24 @@ impl Session {
     /// # Errors
     /// When the connection fails or time runs out.
     pub fn send(&mut self, sql: &str) -> Result<()> {
-        let mut packet = Vec::with_capacity(sql.len() + 1);
-        packet.push(0x03); // COM_QUERY
-        packet.extend_from_slice(sql.as_bytes());
-        self.wire.number_from(0);
-        self.wire.write_packet(&packet)
+        self.send_all([sql])
+    }
+
+    /// Sends questions, in one go; all their answers are owed then. Not many hundreds: who sends
+    /// without reading stops the other from answering.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_all<T: AsRef<str>>(
+        &mut self,
+        questions: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
+        for sql in questions {
+            let packet = [b"\x03", sql.as_ref().as_bytes()].concat(); // COM_QUERY
+            self.wire.number_from(0);
+            self.wire.add_packet(&packet);
+        }
+        self.wire.send()
     }
 
     /// Waits at most `patience` for the answer to begin; false when it has not.
@@ -208,6 +221,14 @@ impl Session {
     /// What the deadline's watch says, or the connection.
     pub fn answers_within(&mut self, patience: Duration) -> Result<bool> {
         self.wire.has_more_within(patience)
+    }
+
+    /// Whether there is time left for anything.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`].
+    pub fn must_have_time(&self) -> Result<()> {
+        self.wire.must_have_time()
     }
 
     /// Reads the answer to the oldest question sent.
@@ -261,6 +282,7 @@ impl Session {
     }
 
     /// Goes over to TLS, if that is wanted and can be.
+    #[inline(never)] // what TLS takes of the stack is not for those who have none
     fn encrypt(
         &mut self,
         greeting: &HandshakePacket<'_>,
