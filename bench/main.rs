@@ -20,6 +20,7 @@ mod lab;
 #[path = "../tests/support/net.rs"]
 mod net;
 mod report;
+mod sessions;
 mod switch;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 use report::Report;
 
-const PARTS: [&str; 3] = ["check", "vip", "mha"];
+const PARTS: [&str; 4] = ["check", "vip", "sessions", "mha"];
 
 fn main() -> ExitCode {
     if let Some(missing) = lab::missing() {
@@ -57,6 +58,9 @@ fn main() -> ExitCode {
     }
     if wants("vip") {
         addresses::run(&mut report, &program, runs);
+    }
+    if wants("sessions") {
+        sessions::run(&mut report, &program, runs);
     }
     if wants("mha") {
         switch::run(&mut report, &program, baseline, runs);

@@ -1,7 +1,7 @@
 //! What every applet starts from: its configuration, its time, its journal, its servers.
 
 use std::cell::OnceCell;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -363,11 +363,29 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Prints what was asked for; whether there is still somebody who reads.
+///
+/// # Errors
+/// When it cannot be written, say into a file on a full file system.
+pub fn answer(text: &str) -> Result<bool> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::new(Kind::Denied, "write to standard output").because(error)),
+    }
+}
+
 /// Logs a failure and what to do about it.
 pub fn complain(error: &Error) {
     log::error!("{}", error.chain());
+    let as_root = || {
+        let may_help = error.is_lack_of_rights() && !nix::unistd::geteuid().is_root();
+        may_help.then_some("run it as root")
+    };
     // What was advised for a question is wrong when it was only cut short.
-    if let Some(advice) = error.advice().filter(|_| error.kind() != Kind::Overtaken) {
+    if error.kind() != Kind::Overtaken
+        && let Some(advice) = error.advice().or_else(as_root)
+    {
         log::error!("try: {advice}");
     }
 }

@@ -10,8 +10,8 @@ use clap::{Arg, ArgMatches, Command};
 use hookbox::cluster::Seen;
 use hookbox::config::{On, RoleVips};
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::{Host, Link, Plan, Vip};
-use hookbox::procedure::bring::{announce, in_few_words};
+use hookbox::link::{Host, Link, Vip};
+use hookbox::procedure::bring::{self, in_few_words};
 use hookbox::run::{Mode, Outcome, Run};
 use hookbox::switch::Register;
 use hookbox::turn::Meeting;
@@ -69,13 +69,7 @@ pub fn command() -> Command {
 
 /// `vip ensure`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match ensure(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, ensure(name, matches))
 }
 
 /// Addresses that are on one host, all of them or none.
@@ -267,30 +261,14 @@ fn add<'a>(run: &mut Run<'a>, look: &'a Look<'_>, vips: &[Vip], of_primary: bool
     if of_primary {
         run.check(still, || look.still_primary())?;
     }
-    let mut plan = Plan::default();
-    let links = in_few_words(vips.iter().map(|vip| vip.link.clone()));
-    let addresses = in_few_words(vips.iter().map(|vip| vip.address.to_string()));
-    run.check(&format!("{links} can take {addresses}"), || {
-        plan = host.plan(vips)?;
-        Ok(())
-    })?;
-    plan.notes.iter().for_each(|note| run.note(note));
-    let Plan { vips, missing, .. } = plan;
-    let what = in_few_words(missing.iter().map(Vip::to_string));
-    let added = missing.clone();
-    run.change(
-        &format!("add {what}"),
-        || host.add_all(&missing),
-        &format!("delete {what}"),
-        move || host.del_all(&added),
-    )?;
-    announce(run, host, &vips)?;
+    let plan = bring::plan(run, host, vips)?;
+    bring::put_on(run, host, &plan, |added| host.del_all(added))?;
     if run.is_dry() {
         return Ok(());
     }
     // One that is to give way has not looked again yet; else it never will.
     run.wait("no other host took them meanwhile", GIVING_WAY, || {
-        look.stays(&missing, AFTERWARDS)
+        look.stays(&plan.missing, AFTERWARDS)
     })?;
     match of_primary {
         // A switch that has begun meanwhile found nothing to take off.

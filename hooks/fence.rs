@@ -20,10 +20,10 @@ use hookbox::maintenance;
 use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::procedure::{events, semisync};
 use hookbox::run::{Mode, Outcome, Run};
-use hookbox::turn::{Meeting, Wish, Wished};
+use hookbox::turn::{self, Meeting, Wish, Wished};
 use hookbox::verdict::Class;
 
-use crate::context::{self, Context, complain};
+use crate::context::{self, Context};
 use crate::contract::{self, Caller};
 
 /// How long to wait at the door. A check that still fails then starts the next one.
@@ -68,13 +68,7 @@ pub fn command() -> Command {
 
 /// `fence`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match fence(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, fence(name, matches))
 }
 
 fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
@@ -91,12 +85,13 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     }
     let meeting = Meeting::at(&context.config.paths.run)?;
     let dry = context.mode == Mode::Dry;
-    // One at the door is enough.
+    // One at the door is enough. A file that cannot be used keeps nobody from it.
     let door = match dry {
-        false => meeting.try_turn(if boot { "boot" } else { "fence" })?,
+        false => Some(meeting.try_turn(if boot { "boot" } else { "fence" })),
         true => None,
     };
-    if !dry && door.is_none() {
+    if let Some(Ok(None)) = door {
+        context::say("another fence waits at the server's door already");
         return Ok(Outcome::Done);
     }
     context.give_way_to(match dry {
@@ -115,7 +110,7 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         }
         let db = &context.server()?.another().patient(LIMIT);
         if !dry {
-            meeting.announce(&wished)?;
+            turn::or_without(run, meeting.announce(&wished))?;
         }
         run.wait(&format!("{} answers", db.name()), limit, || {
             match db.state() {
@@ -125,12 +120,15 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
                 Err(error) if error.kind() == Kind::Overtaken => Err(error),
                 Err(error) if !error.is_silence() && !may_pass(&error) => Err(error),
                 Err(error) => {
-                    was_away = true;
+                    // One that is full or hangs may be the primary at work.
+                    was_away |= check::classify(&error) == Class::Down;
                     Ok(Some(error.chain()))
                 }
             }
         })?;
-        if boot && !was_away && db.uptime()? >= JUST_STARTED {
+        // A server that lets nobody in while it recovers is as old by then as this process.
+        let is_older = |up: Duration| up >= run.deadline().elapsed() + JUST_STARTED;
+        if boot && !was_away && is_older(db.uptime()?) {
             run.note("the server did not start just now: nothing is done");
             return Ok(());
         }
@@ -140,7 +138,8 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             return Ok(());
         }
         if !dry {
-            turn = Some(meeting.take_turn(name, &run.deadline().at_most(LIMIT))?);
+            let patience = run.deadline().at_most(LIMIT);
+            turn = turn::or_without(run, meeting.take_turn(name, &patience))?;
         }
         let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
         let how = Demotion {

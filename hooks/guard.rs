@@ -13,7 +13,7 @@ use hookbox::memory::since_boot;
 use hookbox::procedure::establish::Address;
 use hookbox::procedure::withdraw::withdraw;
 use hookbox::run::{Changed, Mode, Outcome};
-use hookbox::turn::{Meeting, Wish, Wished};
+use hookbox::turn::{self, Meeting, Wish, Wished};
 
 use self::look::{Guard, Look};
 use crate::context::{self, Context, complain};
@@ -47,13 +47,7 @@ pub fn command() -> Command {
 
 /// `guard`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match guard(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, guard(name, matches))
 }
 
 fn guard(name: &str, matches: &ArgMatches) -> Result<Outcome> {
@@ -162,10 +156,10 @@ fn give_up(
     let outcome = context.run(|run| {
         run.note(&look.text);
         if !dry {
-            meeting.announce(wished)?;
+            turn::or_without(run, meeting.announce(wished))?;
             let patience = run.deadline().at_most(PERIOD);
-            match meeting.take_turn(&context.applet, &patience) {
-                Ok(mine) => turn = Some(mine),
+            match turn::or_without(run, meeting.take_turn(&context.applet, &patience)) {
+                Ok(mine) => turn = mine,
                 // The address must go, whatever holds that run up.
                 Err(error) if error.kind() == Kind::Timeout => run.note(error.chain()),
                 Err(error) => return Err(error),

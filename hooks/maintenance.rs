@@ -9,8 +9,8 @@ use hookbox::maintenance::{self, Maintenance};
 use hookbox::run::Changed;
 use humantime::{format_duration, format_rfc3339_seconds, parse_duration};
 
-use crate::context::{arguments, complain, dry_run, load, say};
-use crate::contract::{Caller, failure};
+use crate::context::{arguments, dry_run, load, say};
+use crate::contract::{self, Caller};
 
 const EXAMPLE: &str = "\
 Example:
@@ -51,10 +51,7 @@ pub fn main(_: &str, matches: &ArgMatches) -> ExitCode {
             say(&line);
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(failure(Caller::Person, &error))
-        }
+        Err(error) => contract::fail(Caller::Person, &error),
     }
 }
 

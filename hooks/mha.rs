@@ -57,13 +57,7 @@ pub fn main(
         who = caller(order, site.context.config.mha.unfenced);
         procedure(&site)
     });
-    match outcome {
-        Ok(outcome) => contract::exit(who, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(who, &error))
-        }
-    }
+    contract::finish(who, outcome)
 }
 
 impl Site {

@@ -20,9 +20,9 @@ use hookbox::procedure::promote::{Promotion, promote};
 use hookbox::procedure::semisync;
 use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::successor::Successor;
-use hookbox::turn::{Meeting, Turn, Wish, Wished};
+use hookbox::turn::{self, Meeting, Turn, Wish, Wished};
 
-use crate::context::{self, Context, complain};
+use crate::context::{self, Context};
 use crate::contract::{self, Caller};
 use crate::{rejoin, rival};
 
@@ -109,30 +109,30 @@ fn command(name: &'static str) -> Command {
 
 /// Runs whichever of the notify applets was called.
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match event(matches, name) {
-        Ok(Some(event)) => finish(notify(matches, name, event)),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(error) => finish(Err(error)),
-    }
-}
-
-fn finish(result: Result<Outcome>) -> ExitCode {
-    match result {
-        Ok(outcome) => contract::exit(Caller::Keepalived, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Keepalived, &error))
-        }
-    }
+    let outcome = match event(matches, name) {
+        Ok(Some(event)) => notify(matches, name, event),
+        Ok(None) => Ok(Outcome::Done),
+        Err(error) => Err(error),
+    };
+    contract::finish(Caller::Keepalived, outcome)
 }
 
 /// What has happened; `None` for events that call for nothing here.
 fn event(matches: &ArgMatches, name: &str) -> Result<Option<Event>> {
-    if let Some(event) = Event::from_word(name) {
-        return Ok(Some(event));
-    }
     let words: Vec<&String> = matches.get_many("words").into_iter().flatten().collect();
-    let Some(state) = words.get(2) else {
+    let state = words.get(2);
+    if let Some(event) = Event::from_word(name) {
+        // As the generic `notify` it would be called whatever happens, and do the same.
+        return match state.and_then(|state| Event::from_word(state)) {
+            Some(said) if said.wish() != event.wish() => {
+                let what = format!("{name} is not for the state {}", words[2]);
+                Err(Error::new(Kind::Usage, what)
+                    .advise("notify \"/usr/sbin/hookbox notify\" in keepalived.conf"))
+            }
+            _ => Ok(Some(event)),
+        };
+    }
+    let Some(state) = state else {
         return Err(Error::new(Kind::Usage, "which state? no words were given")
             .advise("hookbox notify INSTANCE mysql MASTER 100"));
     };
@@ -165,10 +165,14 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
     context.give_way_to(Some((meeting.clone(), wished.clone())))?;
     let mut turn: Option<Turn> = None;
     let outcome = context.run(|run| {
-        meeting.announce(&wished)?;
-        let mine = meeting.take_turn(name, run.deadline())?;
-        let unfinished = mine.unfinished.clone();
-        turn = Some(mine);
+        if event == Event::Master {
+            meeting.announce(&wished)?;
+            turn = Some(meeting.take_turn(name, run.deadline())?);
+        } else {
+            turn::or_without(run, meeting.announce(&wished))?;
+            turn = turn::or_without(run, meeting.take_turn(name, run.deadline()))?;
+        }
+        let unfinished = turn.as_ref().and_then(|turn| turn.unfinished.clone());
         if let Some(work) = &unfinished {
             run.note(format!("the run before was cut short: {work}"));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command};
 use hookbox::error::{Error, Kind, Result};
 
-use crate::context::{self, Context, complain, say};
+use crate::context::{self, Context, say};
 use crate::contract::{self, Caller};
 use crate::status::survey::{VipSeen, survey};
 
@@ -16,7 +16,7 @@ pub fn command() -> Command {
         .long("limit")
         .value_name("TIME")
         .default_value("2s")
-        .value_parser(humantime::parse_duration)
+        .value_parser(hookbox::config::time_limit)
         .help("how long all hosts together may take to answer");
     Command::new("verify")
         .about("connect through every virtual address and compare who answers with who should")
@@ -36,10 +36,7 @@ pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
     match verify(name, matches) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
+        Err(error) => contract::fail(Caller::Person, &error),
     }
 }
 

@@ -122,7 +122,7 @@ fn verb(name: &'static str, about: &'static str) -> Command {
         .long("limit")
         .value_name("TIME")
         .default_value(DEFAULT_LIMIT)
-        .value_parser(humantime::parse_duration)
+        .value_parser(hookbox::config::time_limit)
         .help("how long it may take");
     Command::new(name)
         .about(about)
@@ -204,7 +204,9 @@ fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) ->
             }
         },
     );
-    if let Ok(held) = host.list() {
+    if matches.get_flag("json")
+        && let Ok(held) = host.list()
+    {
         report.here.replace(Some(here(&vips, &held)));
     }
     Ok(outcome)

@@ -52,7 +52,7 @@ impl Opened {
         if bytes.len() as u64 > LIMIT {
             return Err(io::Error::other("larger than 1 MiB"));
         }
-        String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
+        String::from_utf8(bytes).map_err(|_| io::Error::other("not a text file (UTF-8)"))
     }
 }
 

@@ -6,7 +6,7 @@
 //! run whose wish is no longer the newest ends before its next step.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,11 +14,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::run::Outcome;
+use crate::run::{Outcome, Run};
 use crate::time::Deadline;
 
 /// Between two tries to get the turn.
 const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// In the turn's file while nothing is unfinished. Not nothing: the file keeps its block that way,
+/// so that the next run can write although the file system is full by then.
+const BLANK: &str = "\n";
 
 /// What an orchestrator wants this server to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,9 +190,10 @@ impl Meeting {
         let mut unfinished = String::new();
         let _ = lock.read_to_string(&mut unfinished);
         rewrite(&lock, doing).map_err(|e| self.trouble("turn", e))?;
+        let unfinished = unfinished.trim();
         Ok(Turn {
             lock,
-            unfinished: (!unfinished.is_empty()).then_some(unfinished),
+            unfinished: (!unfinished.is_empty()).then(|| unfinished.to_owned()),
         })
     }
 
@@ -209,6 +214,10 @@ impl Meeting {
             Kind::Refused,
             format!("use {}", self.dir.join(name).display()),
         )
+        .advise(match error.kind() {
+            ErrorKind::StorageFull => "make room there, or set [paths] run",
+            _ => "run as root, or set [paths] run to a directory of this account",
+        })
         .because(error)
     }
 }
@@ -230,8 +239,24 @@ impl Turn {
             Outcome::Partial { .. } => false,
         };
         if nothing_left {
-            let _ = rewrite(&self.lock, "");
+            let _ = rewrite(&self.lock, BLANK);
         }
+    }
+}
+
+/// What a run that closes writes makes of a wish or a turn that it cannot have because of the file
+/// behind it: it goes on without. A server left open is worse than two runs at once.
+///
+/// # Errors
+/// That another run goes before this one, or does not end.
+pub fn or_without<T>(run: &Run<'_>, result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(had) => Ok(Some(had)),
+        Err(error) if error.kind() == Kind::Refused => {
+            run.note(format!("going on all the same: {}", error.chain()));
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -255,10 +280,11 @@ fn read_wish(mut file: &File) -> Option<Wished> {
     serde_json::from_str(&text).ok()
 }
 
+/// Cuts the file off last, so that it needs no new block on a full file system.
 fn rewrite(mut file: &File, text: &str) -> std::io::Result<()> {
     file.rewind()?;
-    file.set_len(0)?;
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 #[cfg(test)]

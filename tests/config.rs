@@ -55,6 +55,7 @@ fn a_named_file_that_is_missing_is_an_error() {
             .chain()
             .starts_with("/nonexistent/hookbox.toml: No such file")
     );
+    assert!(error.advice().unwrap().contains("--config FILE"));
 }
 
 #[test]
@@ -106,6 +107,41 @@ fn an_unknown_key_is_shown_with_its_line_and_the_nearest_known_one() {
             "    |                               ^^^^^",
         ],
     );
+}
+
+#[test]
+fn what_must_be_a_list_is_said_as_people_say_it() {
+    complains(
+        "vip = \"10.0.0.5/24 dev eth0\"\n",
+        &[
+            "hookbox.toml:1:7: `vip`: invalid type: string \"10.0.0.5/24 dev eth0\", \
+             expected a list in [ ]",
+            "  1 | vip = \"10.0.0.5/24 dev eth0\"",
+            "    |       ^^^^^^^^^^^^^^^^^^^^^^",
+        ],
+    );
+}
+
+#[test]
+fn a_witness_that_cannot_be_asked_is_shown_where_it_stands() {
+    complains(
+        "[check]\nwitness = [\"10.0.0.1\", \"tcp:10.0.0.12\"]\n",
+        &[
+            "hookbox.toml:2:24: witness `tcp:10.0.0.12`: `10.0.0.12` is not an address with a port",
+            "  2 | witness = [\"10.0.0.1\", \"tcp:10.0.0.12\"]",
+            "    |                        ^^^^^^^^^^^^^^^",
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_an_error_that_says_so() {
+    let dir = Scratch::new();
+    let path = dir.path().join("binary");
+    fs::write(&path, [0xff, 0xfe, 0x00, 0x9f]).unwrap();
+    let error = load(Some(&path), None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.chain().ends_with("not a text file (UTF-8)"));
 }
 
 #[test]
@@ -322,11 +358,11 @@ fn contradictions_are_shown_at_one_of_their_keys() {
         ),
         (
             "[check]\nwrite_table = \"a.b\"\nwrite_limit = \"1s\"",
-            "3:15: `write_limit` (1s) must be shorter than `deadline` (900ms)",
+            "3:15: `write_limit` (1s) must be shorter than `deadline` (700ms)",
         ),
         (
             "[check]\nwitness = [\"10.0.0.1\"]\nwitness_limit = \"1s\"",
-            "3:17: `witness_limit` (1s) must be shorter than `deadline` (900ms)",
+            "3:17: `witness_limit` (1s) must be shorter than `deadline` (700ms)",
         ),
         (
             "[mysql]\npassword_file = \"/p\"\npassword_env = \"P\"",
@@ -370,7 +406,7 @@ fn a_password_in_the_configuration_is_never_repeated() {
         &[
             "hookbox.toml:2:1: unknown key `password` in [mysql]",
             "  2 | password = ***",
-            "    | ^ did you mean `password_env`?",
+            "    | ^ it stands in a file of its own: `password_file`",
         ],
     );
 }

@@ -79,7 +79,12 @@ pub trait Database {
     /// Starts or stops one thread of one channel.
     fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed>;
 
-    /// Forgets the source of one channel, with its relay log.
+    /// Stops receiving from a source that answers nobody; done when nothing more is received. The
+    /// thread may still be on its way out then, and a statement about it or the applier waits for
+    /// that.
+    fn let_go(&self, channel: &str) -> Result<Changed>;
+
+    /// Forgets the source of one channel, with its relay log; what still runs is stopped.
     fn forget_source(&self, channel: &str) -> Result<Changed>;
 
     /// Lets it take writes, and reads back that it does.
@@ -94,8 +99,11 @@ pub trait Database {
     /// account, not those in `spare`.
     fn sessions(&self, spare: &[String]) -> Result<Vec<u64>>;
 
-    /// Ends these sessions; those that are gone already do not matter.
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed>;
+    /// Has these sessions ended, in at most `limit`; those that are gone already do not matter.
+    fn end_sessions(&self, ids: &[u64], limit: Duration) -> Result<Changed>;
+
+    /// How many of these sessions are there, also of those that were ended and are on their way out.
+    fn remaining(&self, ids: &[u64]) -> Result<usize>;
 
     /// The transactions that sessions of applications have open, each by a name of its own.
     fn transactions(&self, spare: &[String]) -> Result<Vec<String>>;

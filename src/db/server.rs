@@ -7,6 +7,7 @@ mod closing;
 mod events;
 mod replica;
 mod semisync;
+mod sessions;
 mod source;
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +16,8 @@ use std::time::Duration;
 use self::accounts::Account;
 use self::bell::Bell;
 use self::channel::{number, position, read_channel};
-use self::closing::kill;
+use self::replica::Until;
+use self::sessions::kill_one;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, Session};
@@ -30,6 +32,10 @@ use crate::time::{Deadline, Stopwatch};
 
 /// Login: no such account, or not by this password.
 const ACCESS_DENIED: u16 = 1045;
+
+/// How long a receiver that was let go may take to end: MariaDB's looks for its source for 5 s
+/// (`rpl_semi_sync_slave_kill_conn_timeout`). Nobody waits for this.
+const WAY_OUT: Duration = Duration::from_secs(10);
 
 /// A server reached by a session that is opened when it is first needed, and opened again after
 /// it broke.
@@ -170,7 +176,7 @@ impl Server {
     fn open(&self) -> Result<Session> {
         let mut session = self.log_in()?;
         if let Some(id) = self.abandoned.take() {
-            kill(&mut session, &[u64::from(id)])?;
+            kill_one(&mut session, id)?;
         }
         Ok(session)
     }
@@ -310,7 +316,7 @@ impl Database for Server {
         match run {
             // Also when it runs: it may be about to stop, if that was asked and not answered yet.
             true => drop(self.ask(&dialect.start(thread, channel))?),
-            false if runs => self.stop(thread, &before)?,
+            false if runs => self.stop(thread, &before, Until::Ended)?,
             false => {}
         }
         Ok(match runs == run {
@@ -319,12 +325,27 @@ impl Database for Server {
         })
     }
 
-    fn forget_source(&self, channel: &str) -> Result<Changed> {
-        if self.channel(channel)?.is_none() {
-            return Ok(Changed::AlreadySo);
+    fn let_go(&self, channel: &str) -> Result<Changed> {
+        match self.channel(channel)? {
+            Some(before) if before.receiver != Receiver::Stopped => {
+                self.stop(Thread::Receiver, &before, Until::NothingComes)?;
+                Ok(Changed::Yes)
+            }
+            _ => Ok(Changed::AlreadySo),
         }
-        self.ask(&self.dialect()?.forget(channel))
-            .map(|_| Changed::Yes)
+    }
+
+    fn forget_source(&self, channel: &str) -> Result<Changed> {
+        let Some(before) = self.channel(channel)? else {
+            return Ok(Changed::AlreadySo);
+        };
+        let dialect = self.dialect()?;
+        if before.applying || before.receiver != Receiver::Stopped {
+            for thread in [Thread::Receiver, Thread::Applier] {
+                self.ask_within(&dialect.stop(thread, channel), WAY_OUT)?;
+            }
+        }
+        self.ask(&dialect.forget(channel)).map(|_| Changed::Yes)
     }
 
     fn open_writes(&self) -> Result<Changed> {
@@ -350,8 +371,12 @@ impl Database for Server {
         self.of_applications(spare)
     }
 
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
-        self.end_all(ids)
+    fn end_sessions(&self, ids: &[u64], limit: Duration) -> Result<Changed> {
+        self.end_all(ids, limit)
+    }
+
+    fn remaining(&self, ids: &[u64]) -> Result<usize> {
+        self.still_there(ids)
     }
 
     fn transactions(&self, spare: &[String]) -> Result<Vec<String>> {

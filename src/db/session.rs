@@ -110,8 +110,22 @@ impl Session {
     /// first, [`Kind::Denied`] when somebody answers who does not let this account in, with the
     /// server's number if it gave one.
     pub fn open(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
-        Session::begin(endpoint, login, deadline)
-            .map_err(|e| e.during(format!("log in to {endpoint} as {}", login.user)))
+        Session::begin(endpoint, login, deadline).map_err(|error| {
+            let error = error.during(format!("log in to {endpoint} as {}", login.user));
+            match error.server_code() {
+                _ if error.advice().is_some() => error,
+                // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+                Some(1045 | 1698) => error.advise(
+                    "correct user and password in the configuration, or make the account: \
+                     hookbox grants --version VERSION",
+                ),
+                // ER_HOST_NOT_PRIVILEGED
+                Some(1130) => error.advise(
+                    "make the account there for this host too: hookbox grants --from ADDRESS",
+                ),
+                _ => error,
+            }
+        })
     }
 
     fn begin(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
@@ -194,11 +208,24 @@ impl Session {
     /// # Errors
     /// When the connection fails or time runs out.
     pub fn send(&mut self, sql: &str) -> Result<()> {
-        let mut packet = Vec::with_capacity(sql.len() + 1);
-        packet.push(0x03); // COM_QUERY
-        packet.extend_from_slice(sql.as_bytes());
-        self.wire.number_from(0);
-        self.wire.write_packet(&packet)
+        self.send_all([sql])
+    }
+
+    /// Sends questions, in one go; all their answers are owed then. Not many hundreds: who sends
+    /// without reading stops the other from answering.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_all<T: AsRef<str>>(
+        &mut self,
+        questions: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
+        for sql in questions {
+            let packet = [b"\x03", sql.as_ref().as_bytes()].concat(); // COM_QUERY
+            self.wire.number_from(0);
+            self.wire.add_packet(&packet);
+        }
+        self.wire.send()
     }
 
     /// Waits at most `patience` for the answer to begin; false when it has not.
@@ -207,6 +234,14 @@ impl Session {
     /// What the deadline's watch says, or the connection.
     pub fn answers_within(&mut self, patience: Duration) -> Result<bool> {
         self.wire.has_more_within(patience)
+    }
+
+    /// Whether there is time left for anything.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`].
+    pub fn must_have_time(&self) -> Result<()> {
+        self.wire.must_have_time()
     }
 
     /// Reads the answer to the oldest question sent.

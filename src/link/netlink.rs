@@ -56,6 +56,7 @@ pub(super) struct Held {
 }
 
 /// What the kernel has at one moment: two dumps.
+#[derive(Default)]
 pub(super) struct View {
     pub links: Vec<Interface>,
     pub held: Vec<Held>,

@@ -19,6 +19,11 @@ pub fn apply_received<'a>(
     start_applier(run, db, channel)?;
     stop_receiver(run, db, channel, source_answers)?;
     let mut applied = wait_for_applier(run, db, channel, how, Applied::LooksAll)?;
+    if applied == Applied::All && !source_answers && is_on_its_way_out(run, db, channel)? {
+        // It would have to wait for the receiver, and there is nothing left to apply.
+        run.note("the receiver still looks for its source: both threads are stopped afterwards");
+        return Ok(true);
+    }
     let name = channel.name.clone();
     let stop = format!("stop applying from {}", channel.source);
     let set_applier = |run| db.set_thread(Thread::Applier, &channel.name, run);
@@ -76,7 +81,10 @@ fn stop_receiver<'a>(
     let name = channel.name.clone();
     let stopped_receiving = run.change(
         &format!("stop receiving from {}", channel.source),
-        || db.set_thread(Thread::Receiver, &channel.name, false),
+        || match source_answers {
+            true => db.set_thread(Thread::Receiver, &channel.name, false),
+            false => db.let_go(&channel.name),
+        },
         &format!("start receiving from {}", channel.source),
         move || match look(db, &name)? {
             Some(now) if !source_answers && keeps_alone(db, &now)? => Err(stopped(&now)),
@@ -135,6 +143,12 @@ fn wait_for_applier(
         }
         waited => waited.map(|()| applied),
     }
+}
+
+/// Whether a receiver that was let go has not ended yet.
+fn is_on_its_way_out(run: &Run<'_>, db: &dyn Database, channel: &Channel) -> Result<bool> {
+    let now = look(db, &channel.name)?;
+    Ok(!run.is_dry() && now.is_some_and(|now| now.receiver != Receiver::Stopped))
 }
 
 fn look(db: &dyn Database, name: &str) -> Result<Option<Channel>> {

@@ -103,6 +103,8 @@ pub struct Fake {
     pub calls: Cell<usize>,
     seems_idle: bool,
     fail: Option<(usize, Failure)>,
+    /// From which call on nobody answers any more.
+    dies_at: usize,
 }
 
 impl Fake {
@@ -112,6 +114,15 @@ impl Fake {
             calls: Cell::new(0),
             seems_idle: false,
             fail: None,
+            dies_at: usize::MAX,
+        }
+    }
+
+    /// Answers `calls` times and never again.
+    pub fn dying(world: World, calls: usize) -> Fake {
+        Fake {
+            dies_at: calls,
+            ..Fake::new(world)
         }
     }
 
@@ -135,6 +146,7 @@ impl Fake {
         let call = self.calls.replace(self.calls.get() + 1);
         let lost = || Error::new(Kind::Unreachable, "the connection broke");
         match self.fail {
+            _ if call >= self.dies_at => Err(lost()),
             Some((at, Failure::Before)) if at == call => Err(lost()),
             Some((at, Failure::After)) if at == call => {
                 work(&mut self.world.borrow_mut());
@@ -258,6 +270,10 @@ impl Database for Fake {
         })
     }
 
+    fn let_go(&self, channel: &str) -> Result<Changed> {
+        self.set_thread(Thread::Receiver, channel, false)
+    }
+
     fn forget_source(&self, _: &str) -> Result<Changed> {
         self.call(|world| {
             let channel = world.channel.take();
@@ -292,7 +308,14 @@ impl Database for Fake {
         self.call(|world| world.sessions.clone())
     }
 
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
+    fn remaining(&self, ids: &[u64]) -> Result<usize> {
+        self.call(|world| {
+            let there = world.sessions.iter();
+            there.filter(|id| ids.contains(id)).count()
+        })
+    }
+
+    fn end_sessions(&self, ids: &[u64], _: Duration) -> Result<Changed> {
         self.call(|world| {
             assert_eq!(
                 world.writes,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::peers::{Peer, is_source};
+use super::peers::{Peer, is_source, with_sources};
 use crate::config::Require;
 use crate::db::{Channel, Database, History};
 use crate::error::{Error, Kind, Result};
@@ -110,7 +110,7 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// When it cannot be asked.
     pub fn verdict(&self, db: &dyn Database, given_up: &[&str]) -> Result<Verdict> {
-        let (channels, own) = (db.channels()?, db.history()?);
+        let (channels, own) = (with_sources(db.channels()?, self.peers), db.history()?);
         let mut worst = match channels.is_empty() {
             true => self.of_no_replica(),
             false => None,
@@ -215,6 +215,13 @@ fn may_go_on_alone(look: &Look) -> Option<String> {
         Some(true) if !semi.waits => {
             Some("its commits had stopped waiting for replicas".to_owned())
         }
+        // At once, whatever the timeout: a receiver that is started again is enough
+        // (MySQL, ReplSemiSyncMaster::remove_slave).
+        Some(true) if !semi.waits_for_nobody => Some(
+            "its commits go on alone as soon as too few replicas are connected \
+             (rpl_semi_sync_master_wait_no_slave is off)"
+                .to_owned(),
+        ),
         Some(true) if !look.acknowledged => Some("this server acknowledged nothing".to_owned()),
         Some(true) if semi.clients > semi.needed => Some(format!(
             "{} of its {} semi-sync replicas were enough, and another may have more",
@@ -346,6 +353,7 @@ mod tests {
                 clients: 1,
                 needed: 1,
                 timeout: Duration::from_secs(10),
+                waits_for_nobody: true,
                 ..SemiSync::default()
             },
             acknowledged: true,
@@ -405,6 +413,8 @@ mod tests {
         is(&mute, Lossless::Unknown, "acknowledged nothing");
         let off = with(|look| look.semi_sync.source = Some(false));
         is(&off, Lossless::Unknown, "semi-sync is off");
+        let hasty = with(|look| look.semi_sync.waits_for_nobody = false);
+        is(&hasty, Lossless::Unknown, "go on alone as soon as");
         // In any look since.
         let [off] = off;
         is(

@@ -1,6 +1,8 @@
 //! The other servers, while this one is promoted: they must take no writes, and what a source that
 //! still answers has is received.
 
+use std::time::Duration;
+
 use super::demote::demote;
 use super::drain::go_on_if;
 use super::promote::Promotion;
@@ -32,6 +34,11 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
                     run.note(format!("going on: {}", error.chain()));
                     Ok(())
                 }
+                // It died in the middle of this. One that only hangs is alive: it was heard before.
+                Err(error) if error.kind() == Kind::Unreachable && is_gone(peer.db) => {
+                    run.note(format!("going on without {name}: {}", error.chain()));
+                    Ok(())
+                }
                 demoted => demoted,
             }
         }
@@ -53,6 +60,55 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
 
 fn is_closed(peer: &dyn Database) -> bool {
     peer.state().is_ok_and(|state| state.is_closed())
+}
+
+fn is_gone(peer: &dyn Database) -> bool {
+    let state = peer.state();
+    state.is_err_and(|error| error.kind() == Kind::Unreachable)
+}
+
+/// No peer that answered has been promoted since. Of two that open at the same moment, and so have
+/// seen each other closed until then, the one with the higher `server_id` gives way, within
+/// `patience`; without any, whoever is not open yet does.
+pub fn nobody_opened(
+    run: &mut Run<'_>,
+    peers: &[Peer<'_>],
+    own_id: u32,
+    patience: Duration,
+) -> Result<()> {
+    let is_another = |p: &&Peer<'_>| matches!(p.seen, Ok(s) if s.state.server_id != own_id);
+    let others: Vec<&Peer<'_>> = peers.iter().filter(is_another).collect();
+    if run.is_dry() || others.is_empty() {
+        return Ok(());
+    }
+    run.wait("no other server takes writes by now", patience, || {
+        for peer in &others {
+            let state = match peer.db.state() {
+                Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+                Ok(state) if state.writes == Writes::Open => state,
+                _ => continue,
+            };
+            let what = format!("{} does", peer.db.name());
+            if patience.is_zero() || own_id > state.server_id {
+                return Err(Error::new(Kind::Refused, what)
+                    .advise("find out which of them is to be the primary, and close the other"));
+            }
+            return Ok(Some(what));
+        }
+        Ok(None)
+    })
+}
+
+/// `channels`, where those know their sources' `server_id`s that have not reached them since a
+/// restart: by the address of a peer that answers.
+pub fn with_sources(mut channels: Vec<Channel>, peers: &[Peer<'_>]) -> Vec<Channel> {
+    for channel in channels.iter_mut().filter(|c| c.source_id == 0) {
+        let is_it = |peer: &&Peer<'_>| peer.db.name() == channel.source;
+        if let Some(Ok(seen)) = peers.iter().find(is_it).map(|peer| peer.seen) {
+            channel.source_id = seen.state.server_id;
+        }
+    }
+    channels
 }
 
 /// What a source that still answers has written is received before it is left, as long as more of

@@ -6,7 +6,7 @@ use super::demote::Demotion;
 use super::drain::apply_received;
 use super::fitness::{applies, follows, not_taken_over};
 use super::lossless::{Evidence, settle};
-use super::peers::{Peer, close_peer, is_source, receive_rest};
+use super::peers::{Peer, close_peer, is_source, nobody_opened, receive_rest, with_sources};
 use super::replicate_again;
 use super::semisync;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
@@ -14,6 +14,10 @@ use crate::db::{Database, Writes};
 use crate::error::Result;
 use crate::run::Run;
 use crate::successor::Successor;
+
+/// How long another server that opened at the same moment has to close again: it looks around at
+/// once.
+const GIVING_WAY: Duration = Duration::from_millis(300);
 
 /// How a replica is to be promoted.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +59,8 @@ pub fn promote<'a>(
     let name = db.name();
     let state = db.state()?;
     let writes = state.writes;
-    let channels = db.channels()?;
+    let peers = evidence.peers;
+    let channels = with_sources(db.channels()?, peers);
     if writes == Writes::Open && (channels.is_empty() || !how.forget_source) {
         run.note(format!("{name} is the primary already"));
         if how.resume {
@@ -73,10 +78,14 @@ pub fn promote<'a>(
     }
     evidence.can_prove(run, &channels, how.require)?;
     let history = db.history()?;
-    let peers = evidence.peers;
     for peer in peers {
         let own = history.as_ref().map(|history| (history, state.server_id));
         not_taken_over(run, own, peer, &channels, how.on_lag)?;
+    }
+    // Nobody is closed before all who may be a reason to refuse were heard.
+    let takes_writes = |p: &&Peer| matches!(p.seen, Ok(s) if s.state.writes == Writes::Open);
+    let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(takes_writes);
+    for peer in others.into_iter().chain(open) {
         close_peer(run, peer, how)?;
         receive_rest(run, db, peer, &channels, how)?;
     }
@@ -99,6 +108,7 @@ pub fn promote<'a>(
         let verdict = evidence.verdict(db, &given_up)?;
         settle(run, &verdict, how.require)?;
     }
+    nobody_opened(run, peers, state.server_id, Duration::ZERO)?;
     let closed = how.fence;
     run.change(
         &format!("make {name} writable"),
@@ -106,6 +116,7 @@ pub fn promote<'a>(
         &format!("close writes on {name} again"),
         move || db.close_writes(closed.grace, closed.spare),
     )?;
+    nobody_opened(run, peers, state.server_id, GIVING_WAY)?;
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
@@ -129,7 +140,7 @@ pub fn promote<'a>(
 mod tests {
     use super::super::fake::{Failure, Fake, World};
     use super::*;
-    use crate::db::{History, PeerState, Receiver, State};
+    use crate::db::{History, PeerState, Position, Receiver, State};
     use crate::error::{Error, Kind};
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
@@ -378,5 +389,104 @@ mod tests {
         }];
         let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+    }
+
+    fn seen_of(world: &World, id: u32) -> Result<PeerState> {
+        Ok(PeerState {
+            state: State {
+                server_id: id,
+                writes: world.writes,
+                has_super_read_only: false,
+            },
+            sources: vec![],
+            history: None,
+        })
+    }
+
+    #[test]
+    fn no_peer_is_closed_when_another_one_is_a_reason_to_refuse() {
+        let (old, mute) = (Fake::new(World::primary()), Fake::new(World::primary()));
+        let open = seen_of(&World::primary(), 1);
+        let denied = Err(Error::new(Kind::Denied, "error 1045").answered(1045));
+        let (old, mute) = (
+            Peer {
+                db: &old,
+                seen: &open,
+            },
+            Peer {
+                db: &mute,
+                seen: &denied,
+            },
+        );
+        let fake = Fake::new(World::replica(0));
+        let outcome = carry_out(&fake, &[old, mute], Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_peer_that_dies_while_it_is_closed_is_gone_on_without() {
+        for calls in 0..4 {
+            let peer = Fake::dying(World::primary(), calls);
+            let seen = seen_of(&World::primary(), 1);
+            let peers = [Peer {
+                db: &peer,
+                seen: &seen,
+            }];
+            let fake = Fake::new(World::replica(0));
+            let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+            assert!(matches!(outcome, Outcome::Done), "{calls} {outcome:?}");
+            assert_eq!(fake.world.borrow().writes, Writes::Open);
+        }
+    }
+
+    #[test]
+    fn a_source_that_answers_is_received_from_though_its_server_id_is_not_known_yet() {
+        let closed = World {
+            writes: Writes::Closed,
+            written: Some(Position {
+                file: "b.000001".to_owned(),
+                offset: 1200,
+            }),
+            ..World::primary()
+        };
+        let source = Fake::new(closed.clone());
+        let seen = seen_of(&closed, 1);
+        let peers = [Peer {
+            db: &source,
+            seen: &seen,
+        }];
+        let mut restarted = World::replica(0);
+        if let Some(channel) = &mut restarted.channel {
+            channel.source = source.name();
+            channel.source_id = 0;
+            channel.receiver = Receiver::Connecting;
+        }
+        // Nothing more arrives, up to 1200.
+        let fake = Fake::new(restarted.clone());
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(!matches!(outcome, Outcome::Done), "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes, Writes::Closed);
+    }
+
+    #[test]
+    fn a_peer_that_was_promoted_meanwhile_is_a_reason_to_stay_closed() {
+        let peer = Fake::new(World {
+            id: 3,
+            ..World::primary()
+        });
+        let was_closed = World {
+            writes: Writes::Closed,
+            ..World::primary()
+        };
+        let seen = seen_of(&was_closed, 3);
+        let peers = [Peer {
+            db: &peer,
+            seen: &seen,
+        }];
+        let fake = Fake::new(World::replica(20));
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes, Writes::Closed);
+        assert_eq!(peer.world.borrow().writes, Writes::Open);
     }
 }

@@ -22,6 +22,7 @@ mod state;
 mod words;
 
 mod changes;
+mod cut_short;
 mod reads;
 
 use std::fs;

@@ -146,6 +146,7 @@ impl Played {
                 Answer::Done => packets::ok(1),
                 Answer::Rows(columns, rows) => packets::table(&columns, &rows),
                 Answer::Refused(code, text) => packets::error(code, &text),
+                Answer::Silence => continue,
             };
             stream.write_all(&answer)?;
         }

@@ -18,6 +18,7 @@ mod addresses;
 mod cut_short;
 mod demote;
 mod events;
+mod full;
 mod lossless;
 mod order;
 mod peers;

@@ -1,19 +1,17 @@
-//! Closing a server for writes, and the sessions in the way of that.
+//! Closing a server for writes, whoever is in the way of that.
 
 use std::time::Duration;
 
-use super::{Server, number};
-use crate::db::dialect::quote;
-use crate::db::session::{AnswerRow, Session};
+use super::Server;
 use crate::db::{Database, Side};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 
-/// KILL: there is no such session; it has gone already.
-const NO_SUCH_THREAD: u16 = 1094;
-
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long asking for their end may take.
+const KILL_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long ending a statement of our own may take once time is up.
 const CANCEL_LIMIT: Duration = Duration::from_millis(500);
@@ -65,9 +63,11 @@ impl Server {
                     ids.retain(|id| *id != own);
                     ids
                 });
-                match in_the_way.and_then(|ids| helper.end_sessions(&ids)) {
+                match in_the_way.and_then(|ids| helper.end_sessions(&ids, KILL_LIMIT)) {
                     // Returned, it would pass for an answer to `sql`, which still runs.
                     Err(error) if error.server_code().is_some() => refused = Some(error),
+                    // More of them than can be asked in a while: some have made way.
+                    Err(error) if error.kind() == Kind::Timeout && !time.passed() => {}
                     ended => drop(ended?),
                 }
                 waiting = helper.commits_without_acknowledgement()?;
@@ -83,18 +83,21 @@ impl Server {
             }
             session.answer().map(drop)
         });
+        // The run ends with this. Where only the patience with this server is over, it may go on.
+        let is_over = |e: &Error| e.kind() == Kind::Overtaken || self.deadline.passed();
+        if ended.as_ref().is_err_and(is_over) {
+            self.deadline.renew(CANCEL_LIMIT);
+        }
         if released && let Err(error) = helper.set_semi_sync(Side::Source, true) {
             log::warn!("semi-sync stays off on {}: {}", self.name(), error.chain());
         }
+        // Or it takes effect whenever the writers are gone, long after this run.
         if ended.is_err()
             && let Some(id) = self.abandoned.take()
+            && helper.end_sessions(&[u64::from(id)], CANCEL_LIMIT).is_err()
         {
-            // Or it takes effect whenever the writers are gone, long after this run.
-            self.deadline.renew(CANCEL_LIMIT);
-            if helper.end_sessions(&[u64::from(id)]).is_err() {
-                let advice = format!("end session {id} there, or its {sql} may yet take effect");
-                return ended.map_err(|e| e.advise(advice));
-            }
+            let advice = format!("end session {id} there, or its {sql} may yet take effect");
+            return ended.map_err(|e| e.advise(advice));
         }
         ended.map_err(|e| e.during(sql))
     }
@@ -106,62 +109,4 @@ impl Server {
                    WHERE STATE LIKE 'Waiting for semi-sync ACK%'";
         Ok(self.ask(sql)?.rows().count())
     }
-
-    pub(super) fn of_applications(&self, spare: &[String]) -> Result<Vec<u64>> {
-        let spared: Vec<String> = ["system user", "event_scheduler", "unauthenticated user"]
-            .into_iter()
-            .chain(spare.iter().map(String::as_str))
-            .chain([self.login.user.as_str()])
-            .map(quote)
-            .collect();
-        let answer = self.ask(&format!(
-            "SELECT ID FROM information_schema.PROCESSLIST WHERE USER NOT IN ({}) \
-             AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT IN ('Daemon', 'Killed') \
-             AND COMMAND NOT LIKE 'Slave%'",
-            spared.join(", ")
-        ))?;
-        Ok(answer.rows().map(|row| number(row, "ID")).collect())
-    }
-
-    pub(super) fn end_all(&self, ids: &[u64]) -> Result<Changed> {
-        if ids.is_empty() {
-            return Ok(Changed::AlreadySo);
-        }
-        self.with_session(|session| kill(session, ids))
-            .map_err(|e| e.during("end sessions"))?;
-        Ok(Changed::Yes)
-    }
-
-    pub(super) fn open_transactions(&self, spare: &[String]) -> Result<Vec<String>> {
-        let sessions = self.sessions(spare)?;
-        let answer = self.ask(
-            "SELECT trx_mysql_thread_id AS session, trx_id, trx_started \
-             FROM information_schema.INNODB_TRX",
-        )?;
-        let of_applications = answer
-            .rows()
-            .filter(|row| sessions.contains(&number(*row, "session")));
-        let word = |row: AnswerRow<'_>, name| row.get(name).unwrap_or_default().to_owned();
-        Ok(of_applications
-            .map(|row| ["session", "trx_id", "trx_started"].map(|name| word(row, name)))
-            .map(|words| words.join(" "))
-            .collect())
-    }
-}
-
-/// Ends sessions, all asked before the first answer is read: a round trip each would add up.
-pub(super) fn kill(session: &mut Session, ids: &[u64]) -> Result<()> {
-    for id in ids {
-        session.send(&format!("KILL CONNECTION {id}"))?;
-    }
-    let mut refused = None;
-    for _ in ids {
-        match session.answer() {
-            Err(e) if e.server_code() == Some(NO_SUCH_THREAD) => {}
-            // The other answers must still be read, or they would answer later questions.
-            Err(e) if e.server_code().is_some() => refused = Some(e),
-            answer => drop(answer?),
-        }
-    }
-    refused.map_or(Ok(()), Err)
 }

@@ -23,9 +23,7 @@ const START: u64 = 4;
 /// and an applier that moves is not at a torn tail.
 const STILL: Duration = Duration::from_millis(100);
 
-/// How long a replication thread may take to stop before it is ended: it needs a few ms. A
-/// semi-sync receiver first connects to its source again to end its session there
-/// (`rpl_semi_sync_slave_kill_conn_timeout`, 5 s).
+/// How long a replication thread may take to stop before it is ended: it needs a few ms.
 const STOP_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long it may take altogether.
@@ -33,6 +31,17 @@ const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
 /// Between two looks whether a thread has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// What is waited for when a thread is stopped.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Until {
+    /// It has ended.
+    Ended,
+    /// That, or that it receives nothing more. On its way out MariaDB's semi-sync receiver connects
+    /// to its source once more, to end its session there: with a source that hangs that takes up to
+    /// `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default, and KILL does not shorten it.
+    NothingComes,
+}
 
 impl Server {
     /// What `channel` has received and not applied.
@@ -136,7 +145,7 @@ impl Server {
     /// Stops a thread of a channel. The server waits for the thread, which may wait for a lock or for a
     /// source that is gone; then the thread itself is ended. MariaDB does not end an applier in the
     /// middle of a statement that cannot be rolled back for 60 s (`sql_slave_killed` in slave.cc).
-    pub(super) fn stop(&self, thread: Thread, channel: &Channel) -> Result<()> {
+    pub(super) fn stop(&self, thread: Thread, channel: &Channel, until: Until) -> Result<()> {
         let sql = &self.dialect()?.stop(thread, &channel.name);
         // Before it is asked to stop: then MySQL no longer says which threads those are.
         let threads = self.threads(thread, &channel.name)?;
@@ -149,9 +158,17 @@ impl Server {
                 self.deadline.pause(LOOK_AGAIN)?;
             }
         }
+        let mut received = channel.received.clone();
         let mut stopping = self.open()?;
         stopping.send(sql)?;
         while !stopping.answers_within(STOP_PATIENCE)? {
+            if until == Until::NothingComes && self.is_at_thread(stopping.id())? {
+                let now = self.channel(&channel.name)?.map(|now| now.received);
+                let before = std::mem::replace(&mut received, now.clone().unwrap_or_default());
+                if now.is_none_or(|now| now == before) {
+                    return Ok(());
+                }
+            }
             if limit.passed() {
                 let error = Error::new(Kind::Timeout, "it has not stopped yet").during(sql);
                 return Err(refused.into_iter().fold(error, Error::because));
@@ -164,9 +181,22 @@ impl Server {
         Ok(())
     }
 
+    /// Whether the session that stops a thread has got as far as the thread (MariaDB): then that has
+    /// been told to stop (`abort_slave`), and looks for it before every event that it receives
+    /// (`handle_slave_io` in slave.cc).
+    fn is_at_thread(&self, stopping: u32) -> Result<bool> {
+        if self.version()?.flavor != Flavor::MariaDb {
+            return Ok(false);
+        }
+        let answer = self.ask(&format!(
+            "SELECT STATE = 'Killing slave' FROM information_schema.PROCESSLIST WHERE ID = {stopping}"
+        ))?;
+        Ok(answer.first().and_then(|row| row.at(0)) == Some("1"))
+    }
+
     /// Ends sessions; gives why the server does not allow it.
     fn end(&self, sessions: &[u64]) -> Result<Option<Error>> {
-        match self.end_sessions(sessions) {
+        match self.end_sessions(sessions, STOP_LIMIT) {
             Err(error) if error.server_code().is_some() => Ok(Some(error)),
             ended => ended.map(|_| None),
         }
