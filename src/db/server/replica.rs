@@ -29,6 +29,11 @@ const STOP_PATIENCE: Duration = Duration::from_millis(100);
 /// How long it may take altogether.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
+/// How long a receiver may take whose source is silent: MariaDB's semi-sync receiver connects to it
+/// once more, to end its session there, for `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default.
+/// KILL does not shorten that.
+pub(super) const WAY_OUT: Duration = Duration::from_secs(6);
+
 /// Between two looks whether a thread has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -37,9 +42,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) enum Until {
     /// It has ended.
     Ended,
-    /// That, or that it receives nothing more. On its way out MariaDB's semi-sync receiver connects
-    /// to its source once more, to end its session there: with a source that hangs that takes up to
-    /// `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default, and KILL does not shorten it.
+    /// That, or that it receives nothing more: see [`WAY_OUT`].
     NothingComes,
 }
 
@@ -149,7 +152,13 @@ impl Server {
         let sql = &self.dialect()?.stop(thread, &channel.name);
         // Before it is asked to stop: then MySQL no longer says which threads those are.
         let threads = self.threads(thread, &channel.name)?;
-        let limit = self.deadline.at_most(STOP_LIMIT);
+        let (patience, limit) = match until {
+            Until::NothingComes if channel.receiver == Receiver::Connected => {
+                (STOP_PATIENCE / 2, WAY_OUT)
+            }
+            _ => (STOP_PATIENCE, STOP_LIMIT),
+        };
+        let limit = self.deadline.at_most(limit);
         let mut refused = None;
         if thread == Thread::Applier && self.would_wait_for_the_rest(channel)? {
             refused = self.end(&threads)?;
@@ -158,16 +167,18 @@ impl Server {
                 self.deadline.pause(LOOK_AGAIN)?;
             }
         }
-        let mut received = channel.received.clone();
+        let received = || {
+            let now = self.channel(&channel.name)?;
+            Result::Ok(now.map(|now| now.received))
+        };
+        // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
+        // that it was asked to stop would not do, since the question may wait for another one.
+        let mut when_ended = None;
         let mut stopping = self.open()?;
         stopping.send(sql)?;
-        while !stopping.answers_within(STOP_PATIENCE)? {
-            if until == Until::NothingComes && self.is_at_thread(stopping.id())? {
-                let now = self.channel(&channel.name)?.map(|now| now.received);
-                let before = std::mem::replace(&mut received, now.clone().unwrap_or_default());
-                if now.is_none_or(|now| now == before) {
-                    return Ok(());
-                }
+        while !stopping.answers_within(patience)? {
+            if when_ended.is_some() && when_ended == Some(received()?) {
+                return Ok(());
             }
             if limit.passed() {
                 let error = Error::new(Kind::Timeout, "it has not stopped yet").during(sql);
@@ -175,23 +186,13 @@ impl Server {
             }
             // More than once: a worker that is killed tries its transaction again.
             refused = self.end(&threads)?;
+            if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
+                when_ended = Some(received()?);
+            }
         }
         stopping.answer().map_err(|e| e.during(sql))?;
         stopping.quit();
         Ok(())
-    }
-
-    /// Whether the session that stops a thread has got as far as the thread (MariaDB): then that has
-    /// been told to stop (`abort_slave`), and looks for it before every event that it receives
-    /// (`handle_slave_io` in slave.cc).
-    fn is_at_thread(&self, stopping: u32) -> Result<bool> {
-        if self.version()?.flavor != Flavor::MariaDb {
-            return Ok(false);
-        }
-        let answer = self.ask(&format!(
-            "SELECT STATE = 'Killing slave' FROM information_schema.PROCESSLIST WHERE ID = {stopping}"
-        ))?;
-        Ok(answer.first().and_then(|row| row.at(0)) == Some("1"))
     }
 
     /// Ends sessions; gives why the server does not allow it.
