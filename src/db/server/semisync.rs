@@ -16,7 +16,7 @@ impl Server {
                 |row: &AnswerRow<'_>| row.at(0).is_some_and(|n| n.eq_ignore_ascii_case(name));
             rows.find(is_it)?.at(1)
         };
-        Ok(SemiSync::read(value))
+        Ok(SemiSync::read(self.version()?, value))
     }
 
     /// Sets a variable of semi-sync where this server has it, by whichever word.
@@ -47,5 +47,23 @@ impl Server {
             Changed::Yes => Ok(Changed::Yes),
             Changed::AlreadySo => self.set_semi_sync_variable(Side::Source, "_wait_no_slave", wait),
         }
+    }
+
+    /// A commit that times out at once ends all waiting until a replica has caught up. FLUSH HOSTS
+    /// is one that changes no data.
+    pub(super) fn begin_without_replicas(&self) -> Result<Changed> {
+        let semi = self.look_at_semi_sync()?;
+        if semi.source != Some(false) {
+            return Ok(Changed::AlreadySo);
+        }
+        self.ask("SET GLOBAL rpl_semi_sync_master_timeout = 0")?;
+        let begun = self
+            .set_semi_sync_variable(Side::Source, "_enabled", true)
+            .and_then(|changed| self.ask("FLUSH HOSTS").map(|_| changed));
+        self.ask(&format!(
+            "SET GLOBAL rpl_semi_sync_master_timeout = {}",
+            semi.timeout.as_millis()
+        ))?;
+        begun
     }
 }
