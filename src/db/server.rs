@@ -19,7 +19,7 @@ use self::accounts::Account;
 use self::bell::Bell;
 use self::channel::{number, position, read_channels};
 use self::look::{STATE, read_state};
-use self::replica::Until;
+use self::replica::{Until, WAY_OUT};
 use self::sessions::kill_one;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
@@ -35,10 +35,6 @@ use crate::time::{Deadline, Stopwatch};
 
 /// Login: no such account, or not by this password.
 const ACCESS_DENIED: u16 = 1045;
-
-/// How long a receiver that was let go may take to end: MariaDB's looks for its source for 5 s
-/// (`rpl_semi_sync_slave_kill_conn_timeout`). Nobody waits for this.
-const WAY_OUT: Duration = Duration::from_secs(10);
 
 /// A server reached by a session that is opened when it is first needed, and opened again after
 /// it broke.

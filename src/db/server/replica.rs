@@ -8,7 +8,7 @@ use super::source::{history_question, read_history};
 use crate::db::dialect::{Dialect, Flavor, Thread, quote};
 use crate::db::relay::{Reader, Rest};
 use crate::db::session::Answer;
-use crate::db::{Channel, Database, Halted, Position, Receiver, Seen};
+use crate::db::{Channel, Database, Halted, Position, Receiver};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::time::Stopwatch;
@@ -32,6 +32,11 @@ const STOP_PATIENCE: Duration = Duration::from_millis(100);
 /// How long it may take altogether.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
+/// How long a receiver may take whose source is silent: MariaDB's semi-sync receiver connects to it
+/// once more, to end its session there, for `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default.
+/// KILL does not shorten that.
+pub(super) const WAY_OUT: Duration = Duration::from_secs(6);
+
 /// Between two looks whether a thread has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -40,9 +45,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) enum Until {
     /// It has ended.
     Ended,
-    /// That, or that it receives nothing more. On its way out MariaDB's semi-sync receiver connects
-    /// to its source once more, to end its session there: with a source that hangs that takes up to
-    /// `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default, and KILL does not shorten it.
+    /// That, or that it receives nothing more: see [`WAY_OUT`].
     NothingComes,
 }
 
@@ -151,7 +154,13 @@ impl Server {
     /// (`sql_slave_killed` in slave.cc).
     pub(super) fn stop(&self, thread: Thread, seen: &Channel, until: Until) -> Result<Halted> {
         self.pages.take();
-        let limit = self.deadline.at_most(STOP_LIMIT);
+        let (patience, limit) = match until {
+            Until::NothingComes if seen.receiver == Receiver::Connected => {
+                (STOP_PATIENCE / 2, WAY_OUT)
+            }
+            _ => (STOP_PATIENCE, STOP_LIMIT),
+        };
+        let limit = self.deadline.at_most(limit);
         let mut refused = None;
         if thread == Thread::Applier && self.would_wait_for_the_rest(seen)? {
             refused = self.end(&self.threads(thread, &seen.name)?)?;
@@ -186,24 +195,21 @@ impl Server {
             false => Vec::new(),
         };
         let before = before.into_iter().find(|c| c.name == seen.name);
-        let mut received = before.as_ref().map(|channel| channel.received.clone());
-        while !session.answers_within(STOP_PATIENCE)? {
-            if until == Until::NothingComes && self.is_at_thread(session.id())? {
-                let (
-                    Seen {
-                        channels, history, ..
-                    },
-                    changed,
-                ) = (self.look()?, Changed::Yes);
-                let now = channels.iter().find(|c| c.name == seen.name);
-                let now = now.map(|channel| channel.received.clone());
-                if now.is_none() || now == std::mem::replace(&mut received, now.clone()) {
-                    return Ok(Halted {
-                        changed,
-                        channels,
-                        history,
-                    });
-                }
+        let received = || {
+            let now = self.channel(&seen.name)?;
+            Result::Ok(now.map(|now| now.received))
+        };
+        // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
+        // that it was asked to stop would not do, since the question may wait for another one.
+        let mut when_ended = None;
+        while !session.answers_within(patience)? {
+            if when_ended.is_some() && when_ended == Some(received()?) {
+                let now = self.look()?;
+                return Ok(Halted {
+                    changed: Changed::Yes,
+                    channels: now.channels,
+                    history: now.history,
+                });
             }
             if limit.passed() {
                 let error = Error::new(Kind::Timeout, "it has not stopped yet").during(stop);
@@ -211,6 +217,9 @@ impl Server {
             }
             // More than once: a worker that is killed tries its transaction again.
             refused = self.end(&threads)?;
+            if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
+                when_ended = Some(received()?);
+            }
         }
         let (stopped, after, history) = (session.reply()?, session.reply()?, session.reply()?);
         for sql in pages {
@@ -251,19 +260,6 @@ impl Server {
                 self.ask(sql)
             }
         }
-    }
-
-    /// Whether the session that stops a thread has got as far as the thread (MariaDB): then that has
-    /// been told to stop (`abort_slave`), and looks for it before every event that it receives
-    /// (`handle_slave_io` in slave.cc).
-    fn is_at_thread(&self, stopping: u32) -> Result<bool> {
-        if self.version()?.flavor != Flavor::MariaDb {
-            return Ok(false);
-        }
-        let answer = self.ask(&format!(
-            "SELECT STATE = 'Killing slave' FROM information_schema.PROCESSLIST WHERE ID = {stopping}"
-        ))?;
-        Ok(answer.first().and_then(|row| row.at(0)) == Some("1"))
     }
 
     /// Ends sessions; gives why the server does not allow it.
