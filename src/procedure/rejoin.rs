@@ -352,6 +352,7 @@ fn start<'a>(
 mod tests {
     use super::super::fake::{Failure, Fake, World};
     use super::*;
+    use crate::db::Position;
     use crate::run::{Mode, Outcome};
     use crate::secret::{Login, Password};
     use crate::time::Deadline;
@@ -390,6 +391,13 @@ mod tests {
         Some(History::read([text, ""]))
     }
 
+    fn end(offset: u64) -> Position {
+        Position {
+            file: "b.000001".to_owned(),
+            offset,
+        }
+    }
+
     /// The old primary still takes writes.
     fn old_primary() -> World {
         World {
@@ -402,6 +410,7 @@ mod tests {
         World {
             id: 3,
             history: history("0-2-1000"),
+            written: Some(end(1000)),
             ..World::primary()
         }
     }
@@ -473,6 +482,19 @@ mod tests {
             assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
             assert_eq!(*fake.world.borrow(), old_primary());
         }
+    }
+
+    #[test]
+    fn a_source_of_which_nothing_arrives_is_left_again() {
+        let theirs = World {
+            written: Some(end(1001)),
+            ..new_primary()
+        };
+        let (fake, source) = (Fake::new(old_primary()), Fake::new(theirs));
+        let (outcome, _) = carry_out(&fake, &source, Mode::Real);
+        let error = outcome.error().unwrap().chain();
+        assert!(error.contains("nothing has arrived"), "{error}");
+        assert_eq!(fake.world.borrow().channel, None);
     }
 
     #[test]
