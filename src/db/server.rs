@@ -374,6 +374,10 @@ impl Database for Server {
         self.look_at_semi_sync()
     }
 
+    fn semi_sync_statement(&self, side: Side, on: bool) -> Result<Option<String>> {
+        self.semi_sync_setting(side, "_enabled", on)
+    }
+
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {
         self.set_semi_sync_variable(side, "_enabled", on)
     }
