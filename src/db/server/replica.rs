@@ -7,11 +7,11 @@ use super::channel::{number, read_channels};
 use super::source::{history_question, read_history};
 use crate::db::dialect::{Dialect, Flavor, Thread, quote};
 use crate::db::relay::{Reader, Rest};
-use crate::db::session::Answer;
-use crate::db::{Channel, Database, Halted, Position, Receiver, Seen};
+use crate::db::session::{Answer, Session};
+use crate::db::{Channel, Database, Halted, Position, Receiver};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
-use crate::time::Stopwatch;
+use crate::time::{Deadline, Stopwatch};
 
 /// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
 const ERROR_WHEN_EXECUTING: u16 = 1220;
@@ -152,9 +152,8 @@ impl Server {
     pub(super) fn stop(&self, thread: Thread, seen: &Channel, until: Until) -> Result<Halted> {
         self.pages.take();
         let limit = self.deadline.at_most(STOP_LIMIT);
-        let mut refused = None;
         if thread == Thread::Applier && self.would_wait_for_the_rest(seen)? {
-            refused = self.end(&self.threads(thread, &seen.name)?)?;
+            let refused = self.end(&self.threads(thread, &seen.name)?)?;
             let runs = || Ok(self.channel(&seen.name)?.is_some_and(|c| c.applying));
             while refused.is_none() && runs()? && !limit.passed() {
                 self.deadline.pause(LOOK_AGAIN)?;
@@ -186,31 +185,9 @@ impl Server {
             false => Vec::new(),
         };
         let before = before.into_iter().find(|c| c.name == seen.name);
-        let mut received = before.as_ref().map(|channel| channel.received.clone());
-        while !session.answers_within(STOP_PATIENCE)? {
-            if until == Until::NothingComes && self.is_at_thread(session.id())? {
-                let (
-                    Seen {
-                        channels, history, ..
-                    },
-                    changed,
-                ) = (self.look()?, Changed::Yes);
-                let now = channels.iter().find(|c| c.name == seen.name);
-                let now = now.map(|channel| channel.received.clone());
-                if now.is_none() || now == std::mem::replace(&mut received, now.clone()) {
-                    return Ok(Halted {
-                        changed,
-                        channels,
-                        history,
-                    });
-                }
-            }
-            if limit.passed() {
-                let error = Error::new(Kind::Timeout, "it has not stopped yet").during(stop);
-                return Err(refused.into_iter().fold(error, Error::because));
-            }
-            // More than once: a worker that is killed tries its transaction again.
-            refused = self.end(&threads)?;
+        let outlasted = self.outlast(&mut session, until, before.as_ref(), &threads, &limit);
+        if let Some(halted) = outlasted.map_err(|e| e.during(&stop))? {
+            return Ok(halted);
         }
         let (stopped, after, history) = (session.reply()?, session.reply()?, session.reply()?);
         for sql in pages {
@@ -227,6 +204,41 @@ impl Server {
             channels: read_channels(version, &after?),
             history: read_history(version, history)?,
         })
+    }
+
+    /// Waits for the answer to STOP, in which nobody need be interested any more when nothing more is
+    /// received: then what was seen of that. `before` is the channel when STOP was asked.
+    fn outlast(
+        &self,
+        session: &mut Session,
+        until: Until,
+        before: Option<&Channel>,
+        threads: &[u64],
+        limit: &Deadline,
+    ) -> Result<Option<Halted>> {
+        let mut received = before.map(|channel| channel.received.clone());
+        let mut refused = None;
+        while !session.answers_within(STOP_PATIENCE)? {
+            if until == Until::NothingComes && self.is_at_thread(session.id())? {
+                let seen = self.look()?;
+                let now = before.and_then(|channel| seen.channel(&channel.name));
+                let now = now.map(|channel| channel.received.clone());
+                if now.is_none() || now == std::mem::replace(&mut received, now.clone()) {
+                    return Ok(Some(Halted {
+                        changed: Changed::Yes,
+                        channels: seen.channels,
+                        history: seen.history,
+                    }));
+                }
+            }
+            if limit.passed() {
+                let error = Error::new(Kind::Timeout, "it has not stopped yet");
+                return Err(refused.into_iter().fold(error, Error::because));
+            }
+            // More than once: a worker that is killed tries its transaction again.
+            refused = self.end(threads)?;
+        }
+        Ok(None)
     }
 
     /// What will be read of the relay log to see that nothing is left, if nothing is.
