@@ -55,7 +55,8 @@ fn look(matches: &ArgMatches) -> Result<()> {
     if channels.is_empty() {
         return Ok(());
     }
-    let acknowledged = server.semi_sync()?.acknowledges;
+    // Of several channels it does not say which.
+    let acknowledged = channels.len() == 1 && server.semi_sync()?.acknowledges;
     let places = context.places(&Login::local(&context.config.mysql)?)?;
     let limit = context.config.promote.peer_limit;
     let (answers, ()) = ask_all(&places, limit, see_source, || ());

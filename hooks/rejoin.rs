@@ -130,8 +130,8 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     });
     if let Some(turn) = turn {
         match outcome.error().map(Error::kind) {
-            // It was closed first, as it should be; nothing is half done.
-            Some(Kind::Refused) => turn.end(&Outcome::Done),
+            // It was closed first, as it should be; nothing is half done, by this run.
+            Some(Kind::Refused) if turn.unfinished.is_none() => turn.end(&Outcome::Done),
             _ => turn.end(&outcome),
         }
     }

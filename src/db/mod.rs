@@ -121,6 +121,10 @@ pub trait Database {
     /// Switches one side of semi-sync on or off. Off, the source's side ends all waiting.
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed>;
 
+    /// Switches the source's side on where [`SemiSync::first_waits`], so that no commit waits before
+    /// a replica has connected. It writes to the binary log, but no data.
+    fn begin_semi_sync(&self) -> Result<Changed>;
+
     /// Lets commits go on alone while fewer semi-sync replicas are connected than are needed.
     fn wait_for_nobody(&self, wait: bool) -> Result<Changed>;
 

@@ -191,7 +191,10 @@ impl Server {
 
     fn open(&self) -> Result<Session> {
         let mut session = self.log_in()?;
-        if let Some(id) = self.abandoned.take() {
+        // Numbers grow as long as a server runs. One that was started anew has forgotten the
+        // statement, and gives its number to somebody else, or to this session itself.
+        let is_of_this_server = |id: &u32| *id < session.id();
+        if let Some(id) = self.abandoned.take().filter(is_of_this_server) {
             kill_one(&mut session, id)?;
         }
         Ok(session)
@@ -377,6 +380,10 @@ impl Database for Server {
 
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {
         self.set_semi_sync_variable(side, "_enabled", on)
+    }
+
+    fn begin_semi_sync(&self) -> Result<Changed> {
+        self.begin_without_replicas()
     }
 
     fn wait_for_nobody(&self, wait: bool) -> Result<Changed> {

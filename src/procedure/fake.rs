@@ -365,7 +365,19 @@ impl Database for Fake {
             };
             let changed = is.is_some_and(|is| is != on);
             *is = is.map(|_| on);
+            let semi = &mut world.semi_sync;
+            if changed && side == Side::Source {
+                semi.waits = on && (semi.waits_for_nobody || semi.first_waits);
+            }
             changed_if(changed)
+        })
+    }
+
+    fn begin_semi_sync(&self) -> Result<Changed> {
+        self.call(|world| {
+            assert_eq!(world.writes, Writes::Open, "it writes to the binary log");
+            world.semi_sync.waits = false;
+            changed_if(world.semi_sync.source.replace(true) == Some(false))
         })
     }
 

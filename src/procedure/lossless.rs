@@ -95,9 +95,9 @@ impl<'a> Evidence<'a> {
             return Ok(());
         }
         for channel in channels {
-            let answers = |peer: &Peer<'_>| matches!(peer.seen, Ok(s) if is_source(s, channel));
+            let answers = self.peers.iter().any(|peer| is_source(peer, channel));
             let verdict = self.of_silent(channel);
-            if verdict.lossless != Lossless::Proven && !self.peers.iter().any(answers) {
+            if verdict.lossless != Lossless::Proven && !answers {
                 settle(run, &verdict, require)?;
             }
         }
@@ -115,10 +115,7 @@ impl<'a> Evidence<'a> {
         };
         for channel in channels {
             let source = &channel.source;
-            let peer = self
-                .peers
-                .iter()
-                .find(|p| matches!(p.seen, Ok(s) if is_source(s, channel)));
+            let peer = self.peers.iter().find(|peer| is_source(peer, channel));
             let verdict = match peer {
                 _ if given_up.contains(&channel.name.as_str()) => violated(format!(
                     "not all that was received from {source} is applied"
@@ -266,7 +263,7 @@ fn of_other(peer: &Peer<'_>, channels: &[Channel], own: Option<&History>) -> Opt
     let Ok(seen) = peer.seen else {
         return None;
     };
-    let is_source = channels.iter().any(|channel| is_source(seen, channel));
+    let is_source = channels.iter().any(|channel| is_source(peer, channel));
     let shares = channels.iter().any(|c| seen.sources.contains(&c.source_id));
     let replicates = channels.is_empty() && !seen.sources.is_empty();
     let theirs = seen.history.as_ref()?;

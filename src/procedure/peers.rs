@@ -125,10 +125,7 @@ pub fn receive_rest(
     channels: &[Channel],
     how: Promotion<'_>,
 ) -> Result<Changed> {
-    let Ok(seen) = peer.seen else {
-        return Ok(Changed::AlreadySo);
-    };
-    let Some(channel) = channels.iter().find(|c| is_source(seen, c)) else {
+    let Some(channel) = channels.iter().find(|c| is_source(peer, c)) else {
         return Ok(Changed::AlreadySo);
     };
     let source = peer.db.name();
@@ -220,7 +217,43 @@ fn has_all(db: &dyn Database, peer: &dyn Database) -> Result<bool> {
         .is_some_and(|(own, theirs)| own.covers(&theirs)))
 }
 
-/// Whether `channel` replicates from this peer.
-pub fn is_source(peer: &PeerState, channel: &Channel) -> bool {
-    peer.state.server_id == channel.source_id
+/// Whether `peer` is what `channel`, of [`with_sources`], replicates from.
+pub fn is_source(peer: &Peer<'_>, channel: &Channel) -> bool {
+    matches!(peer.seen, Ok(seen) if seen.state.server_id == channel.source_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Fake, World};
+    use super::*;
+
+    #[test]
+    fn a_source_is_known_by_its_id_and_before_it_has_told_that_by_its_address() {
+        let db = Fake::new(World::primary());
+        let seen = db.state().map(|state| PeerState {
+            state,
+            sources: vec![],
+            history: None,
+        });
+        let peer = Peer {
+            db: &db,
+            seen: &seen,
+        };
+        let from = |source: &str, source_id| {
+            let channel = World::replica(0).channel.unwrap();
+            let channel = Channel {
+                source: source.to_owned(),
+                source_id,
+                ..channel
+            };
+            let peers = [Peer {
+                db: &db,
+                seen: &seen,
+            }];
+            is_source(&peer, &with_sources(vec![channel], &peers)[0])
+        };
+        let (address, id) = (db.name(), World::primary().id);
+        assert!(from("db1:3306", id) && !from(&address, id + 1));
+        assert!(from(&address, 0) && !from("db1:3306", 0));
+    }
 }

@@ -74,6 +74,10 @@ pub fn promote<'a>(
                 replicate_again(run, db, channel)?;
             }
         }
+        for peer in peers.iter().filter(|p| is_open(p, own_id)) {
+            not_taken_over(run, &seen, peer, how.on_lag)?;
+            close_peer(run, peer, how)?;
+        }
         return Ok(());
     }
     run.check(&format!("{name} applies without error"), || {
@@ -88,8 +92,8 @@ pub fn promote<'a>(
         not_taken_over(run, &seen, peer, how.on_lag)?;
     }
     // Nobody is closed before all who may be a reason to refuse were heard.
-    let takes_writes = |p: &&Peer| matches!(p.seen, Ok(s) if s.state.writes == Writes::Open);
-    let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(takes_writes);
+    let is_open = |peer: &&Peer<'_>| is_open(peer, own_id);
+    let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(is_open);
     let mut took_time = false;
     for peer in others.into_iter().chain(open) {
         took_time |= close_peer(run, peer, how)? == Changed::Yes;
@@ -98,17 +102,12 @@ pub fn promote<'a>(
     if took_time {
         seen = see()?;
     }
-    if how.semi_sync == SemiSyncAt::Switch {
-        semisync::before_opening(run, db, &seen.semi_sync)?;
-    }
+    let switches = how.semi_sync == SemiSyncAt::Switch;
+    let is_late = switches && semisync::before_opening(run, db, &seen.semi_sync)?;
     let channels = seen.channels.clone();
     let mut given_up = Vec::new();
     for channel in &channels {
-        let is_it = |peer: &Peer<'_>| {
-            let seen = peer.seen.as_ref();
-            seen.is_ok_and(|seen| is_source(seen, channel))
-        };
-        let answers = peers.iter().any(is_it);
+        let answers = peers.iter().any(|peer| is_source(peer, channel));
         if !apply_received(run, db, &mut seen, &channel.name, answers, how)? {
             given_up.push(channel.name.as_str());
         }
@@ -138,10 +137,16 @@ pub fn promote<'a>(
             replicate_again(run, db, channel)?;
         }
     }
-    match how.semi_sync == SemiSyncAt::Switch && how.forget_source {
-        true => semisync::after_opening(run, db),
+    match switches {
+        true => semisync::after_opening(run, db, is_late, how.forget_source),
         false => Ok(()),
     }
+}
+
+/// Whether `peer` took writes when it was asked, and is not the server called `own_id` itself.
+fn is_open(peer: &Peer<'_>, own_id: u32) -> bool {
+    let state = peer.seen.as_ref().map(|seen| &seen.state);
+    state.is_ok_and(|state| state.writes == Writes::Open && state.server_id != own_id)
 }
 
 #[cfg(test)]
@@ -496,5 +501,33 @@ mod tests {
         assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
         assert_eq!(fake.world.borrow().writes, Writes::Closed);
         assert_eq!(peer.world.borrow().writes, Writes::Open);
+    }
+
+    #[test]
+    fn a_primary_that_is_told_again_closes_a_peer_that_takes_writes_too_unless_that_took_over() {
+        let open = World {
+            id: 3,
+            ..World::primary()
+        };
+        for (theirs, closes) in [("0-2-1000", true), ("0-2-1000,0-3-1704", false)] {
+            let peer = Fake::new(open.clone());
+            let seen = seen_of(&open, 3).map(|seen| PeerState {
+                history: Some(History::read([theirs, ""])),
+                ..seen
+            });
+            let peers = [Peer {
+                db: &peer,
+                seen: &seen,
+            }];
+            let fake = Fake::new(World {
+                history: Some(History::read(["0-2-1000", ""])),
+                ..World::primary()
+            });
+            let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+            assert_eq!(matches!(outcome, Outcome::Done), closes, "{outcome:?}");
+            let is_closed = peer.world.borrow().writes == Writes::Closed;
+            assert_eq!(is_closed, closes, "{theirs}");
+            assert_eq!(fake.world.borrow().writes, Writes::Open);
+        }
     }
 }

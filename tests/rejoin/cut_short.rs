@@ -50,3 +50,19 @@ fn a_promotion_that_comes_ends_it_and_what_it_did_is_taken_back() {
     assert_eq!(standing(&site.db1), ["read_only 1"], "{all}");
     succeed(&site.db1, &["notify_backup"]);
 }
+
+#[test]
+fn a_rejoin_that_is_refused_does_not_hide_that_the_run_before_was_cut_short() {
+    site!(site, Replication::Gtid);
+    configure(site, "");
+    let gated = format!("--config={}", gate::configure(&site.db2));
+    let gate = Gate::new(&site.db2, "SET GLOBAL read_only", Signal::SIGKILL);
+    run(&site.db2, &["notify_master", &gated]);
+    assert!(gate.signalled_at().is_some());
+    drop(gate);
+    site.db2.host.sh("rm /run/hookbox/wish");
+    let (status, _) = run(&site.db2, &["rejoin", "--source", DB2]);
+    assert_eq!(status, 3);
+    succeed(&site.db2, &["notify_backup"]);
+    site.db2.wait_until_replicating();
+}

@@ -25,7 +25,7 @@ impl Server {
             state: read_state(&Variables(state?)),
             channels: read_channels(version, &channels?),
             history: read_history(version, history)?,
-            semi_sync: read_semi_sync(&semi_sync?, &status?),
+            semi_sync: read_semi_sync(version, &semi_sync?, &status?),
         })
     }
 
