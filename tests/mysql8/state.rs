@@ -32,6 +32,8 @@ pub struct State {
     pub early: Vec<String>,
     /// How a statement begins that is never answered.
     pub mute: Option<&'static str>,
+    /// What the process list calls the command of the one commit that waits for an acknowledgement.
+    pub waiting: Option<&'static str>,
 }
 
 pub enum Answer {
@@ -87,6 +89,7 @@ impl State {
             events: Vec::new(),
             early: Vec::new(),
             mute: None,
+            waiting: None,
         }
     }
 
@@ -296,6 +299,11 @@ impl State {
     fn select_from(&self, from: &str, sql: &str) -> Answer {
         let table = from.split(' ').next().unwrap_or_default();
         match table {
+            _ if sql.contains("semi-sync ACK") => {
+                let commit = |command: &str| ["9", "app", command].map(str::to_owned).to_vec();
+                let commits: Vec<_> = self.waiting.into_iter().map(commit).collect();
+                rows(&["ID", "USER", "COMMAND"], &commits)
+            }
             "information_schema.PROCESSLIST" | "performance_schema.threads" => rows(&["ID"], &[]),
             "information_schema.INNODB_TRX" => rows(&["session", "trx_id", "trx_started"], &[]),
             "mysql.user" => rows(&["locked"], &[vec!["0".to_owned()]]),

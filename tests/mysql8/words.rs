@@ -40,6 +40,7 @@ const BEGINNINGS: &[(&str, Version, Version)] = &[
     ("SET PERSIST", FIRST, NEVER),
     ("KILL CONNECTION", FIRST, NEVER),
     ("ALTER DEFINER", FIRST, NEVER),
+    ("ALTER USER", FIRST, NEVER),
 ];
 
 /// How the options of CHANGE MASTER and CHANGE REPLICATION SOURCE begin.
