@@ -15,10 +15,12 @@
 
 mod addresses;
 mod check;
+mod hooks;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[path = "../tests/support/net.rs"]
 mod net;
+mod promotion;
 mod report;
 mod sessions;
 mod switch;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 
 use report::Report;
 
-const PARTS: [&str; 4] = ["check", "vip", "sessions", "mha"];
+const PARTS: [&str; 5] = ["check", "vip", "sessions", "promotion", "mha"];
 
 fn main() -> ExitCode {
     if let Some(missing) = lab::missing() {
@@ -58,6 +60,9 @@ fn main() -> ExitCode {
     }
     if wants("vip") {
         addresses::run(&mut report, &program, runs);
+    }
+    if wants("promotion") {
+        promotion::run(&mut report, &program, baseline, runs);
     }
     if wants("sessions") {
         sessions::run(&mut report, &program, runs);

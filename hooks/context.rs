@@ -42,6 +42,8 @@ pub struct Context {
     instance: Option<String>,
     server: OnceCell<Server>,
     peers: OnceCell<Vec<Asked>>,
+    /// The number of a signal that has arrived, else 0.
+    signal: OnceCell<Arc<AtomicUsize>>,
 }
 
 /// A peer and what it said of itself, or why it said nothing.
@@ -101,6 +103,7 @@ impl Context {
             config,
             server: OnceCell::new(),
             peers: OnceCell::new(),
+            signal: OnceCell::new(),
         })
     }
 
@@ -110,7 +113,8 @@ impl Context {
     /// # Errors
     /// When the kernel refuses.
     pub fn give_way_to(&self, newer: Option<(Meeting, Wished)>) -> Result<()> {
-        let arrived = Arc::new(AtomicUsize::new(0));
+        // One for all calls: what came before the second is not lost.
+        let arrived = self.signal.get_or_init(Arc::default).clone();
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
             // Caught and not blocked: children inherit what is blocked, and a connection by ssh
             // that is kept would take no SIGTERM.
@@ -184,12 +188,17 @@ impl Context {
         }
     }
 
-    /// The other servers, all asked at the same time for at most `[promote] peer_limit`.
+    /// The other servers, all asked at the same time for at most `[promote] peer_limit`, while the
+    /// server on this host is logged in to.
     ///
     /// # Errors
     /// [`Kind::Config`] when a password cannot be had.
     pub fn peers(&self) -> Result<&[Asked]> {
-        self.peers_as(&Login::local(&self.config.mysql)?)
+        let places = self.places(&Login::local(&self.config.mysql)?)?;
+        let own = self.server()?;
+        // A silent peer takes its time. If this fails it is told when something is asked.
+        let log_in = || drop(own.version());
+        Ok(self.peers.get_or_init(|| self.ask_peers(places, log_in)))
     }
 
     /// The same by an account that is not the one on this host; [`Context::peers`] then gives
@@ -199,7 +208,7 @@ impl Context {
     /// As [`Context::peers`].
     pub fn peers_as(&self, usual: &Login) -> Result<&[Asked]> {
         let places = self.places(usual)?;
-        Ok(self.peers.get_or_init(|| self.ask_peers(places)))
+        Ok(self.peers.get_or_init(|| self.ask_peers(places, || ())))
     }
 
     /// Where [`Context::others`] are, and the accounts there: `usual` where nothing else is said.
@@ -214,8 +223,8 @@ impl Context {
         self.others().into_iter().map(place).collect()
     }
 
-    fn ask_peers(&self, places: Vec<Place>) -> Vec<Asked> {
-        let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, || ());
+    fn ask_peers(&self, places: Vec<Place>, meanwhile: impl FnOnce()) -> Vec<Asked> {
+        let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, meanwhile);
         let patience = self.config.demote.limit;
         places
             .into_iter()
@@ -307,12 +316,7 @@ pub fn ask_all<T: Send, M>(
 }
 
 fn see_peer(peer: &Server) -> Result<PeerState> {
-    let channels = peer.channels()?;
-    Ok(PeerState {
-        state: peer.state()?,
-        sources: channels.iter().map(|channel| channel.source_id).collect(),
-        history: peer.history()?,
-    })
+    peer.see().map(PeerState::from)
 }
 
 /// Starts hookbox with these `words` and the configuration of `matches`, detached from this process.

@@ -64,8 +64,9 @@ pub fn command() -> Command {
 
 /// `vip status`
 pub fn vip_command() -> Command {
-    options(Command::new("status"))
+    Command::new("status")
         .about("where every virtual address is, who answers through it, and whether that is right")
+        .defer(options)
         .after_help(
             "    hookbox vip status --watch\n    hookbox vip status --format nagios\n\
              Exit status: 0 all are where they belong; 2 wrong arguments or configuration; 3 one \

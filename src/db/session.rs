@@ -259,6 +259,34 @@ impl Session {
         }
     }
 
+    /// The same, with the server's own error as an answer: whatever else fails has broken the
+    /// session.
+    ///
+    /// # Errors
+    /// When the connection fails or time runs out.
+    pub fn reply(&mut self) -> Result<Result<Answer>> {
+        match self.answer() {
+            Err(error) if error.server_code().is_none() => Err(error),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Asks a few questions in one round trip; each has its answer.
+    ///
+    /// # Errors
+    /// As [`Session::reply`].
+    pub fn ask_all<const N: usize>(
+        &mut self,
+        questions: &[String; N],
+    ) -> Result<[Result<Answer>; N]> {
+        self.send_all(questions)?;
+        let mut answers = std::array::from_fn(|_| Ok(Answer::default()));
+        for answer in &mut answers {
+            *answer = self.reply()?;
+        }
+        Ok(answers)
+    }
+
     /// Says goodbye, so that the server counts no aborted connection.
     pub fn quit(mut self) {
         self.wire.number_from(0);

@@ -39,8 +39,8 @@ const BEGINNINGS: &[(&str, Version, Version)] = &[
     ("SET SESSION", FIRST, NEVER),
     ("SET PERSIST", FIRST, NEVER),
     ("KILL CONNECTION", FIRST, NEVER),
-    ("ALTER DEFINER", FIRST, NEVER),
     ("ALTER USER", FIRST, NEVER),
+    ("ALTER DEFINER", FIRST, NEVER),
 ];
 
 /// How the options of CHANGE MASTER and CHANGE REPLICATION SOURCE begin.
