@@ -2,7 +2,7 @@
 //! does not depend on the umask, replaced whole or not at all.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -98,12 +98,33 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
-/// The same for what need not outlive a crash of the machine: it waits for no disk.
+/// The same for what need not outlive a crash of the machine: it waits for no disk. On a file system
+/// that is full it is overwritten where it stands; who is killed meanwhile leaves half of it.
 ///
 /// # Errors
-/// What the kernel says; then `path` is as it was.
+/// What the kernel says.
 pub fn replace_unsynced(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    put(path, contents, mode, |_| Ok(()))
+    match put(path, contents, mode, |_| Ok(())) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let file = OpenOptions::new()
+                .write(true)
+                .custom_flags(OFlag::O_NOFOLLOW.bits())
+                .open(path);
+            file.and_then(|file| overwrite(&file, contents))
+        }
+        result => result,
+    }
+}
+
+/// Puts other contents into `file`, which is cut off last: it needs no new block as long as it
+/// does not grow, so that it can be done on a full file system.
+///
+/// # Errors
+/// What the kernel says.
+pub fn overwrite(mut file: &File, contents: &[u8]) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(contents)?;
+    file.set_len(contents.len() as u64)
 }
 
 type Sync = fn(&File) -> io::Result<()>;

@@ -6,7 +6,7 @@
 //! run whose wish is no longer the newest ends before its next step.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::run::{Outcome, Run};
 use crate::time::Deadline;
 
@@ -22,7 +23,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 /// In the turn's file while nothing is unfinished. Not nothing: the file keeps its block that way,
 /// so that the next run can write although the file system is full by then.
-const BLANK: &str = "\n";
+const BLANK: &[u8] = b"\n";
 
 /// What an orchestrator wants this server to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +132,7 @@ impl Meeting {
             return contradicts(&newest, wished);
         }
         let text = serde_json::to_string(wished).unwrap_or_default();
-        rewrite(&file, &text).map_err(|e| self.trouble("wish", e))
+        files::overwrite(&file, text.as_bytes()).map_err(|e| self.trouble("wish", e))
     }
 
     /// The newest wish, if anybody had one since boot.
@@ -189,7 +190,7 @@ impl Meeting {
         };
         let mut unfinished = String::new();
         let _ = lock.read_to_string(&mut unfinished);
-        rewrite(&lock, doing).map_err(|e| self.trouble("turn", e))?;
+        files::overwrite(&lock, doing.as_bytes()).map_err(|e| self.trouble("turn", e))?;
         let unfinished = unfinished.trim();
         Ok(Turn {
             lock,
@@ -239,7 +240,7 @@ impl Turn {
             Outcome::Partial { .. } => false,
         };
         if nothing_left {
-            let _ = rewrite(&self.lock, BLANK);
+            let _ = files::overwrite(&self.lock, BLANK);
         }
     }
 }
@@ -278,13 +279,6 @@ fn read_wish(mut file: &File) -> Option<Wished> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
-}
-
-/// Cuts the file off last, so that it needs no new block on a full file system.
-fn rewrite(mut file: &File, text: &str) -> std::io::Result<()> {
-    file.rewind()?;
-    file.write_all(text.as_bytes())?;
-    file.set_len(text.len() as u64)
 }
 
 #[cfg(test)]

@@ -51,6 +51,23 @@ fn as_long_as_all_is_well_nothing_is_done_and_little_is_asked() {
 }
 
 #[test]
+fn a_file_system_that_filled_up_before_does_not_keep_it_from_giving_up() {
+    site!(site);
+    let db1 = &site.db[0];
+    db1.host
+        .sh("mkdir -p /run/hookbox; mount -t tmpfs -o size=64k none /run/hookbox");
+    db1.start_guard();
+    sleep(ms(1500));
+    db1.host
+        .sh("cat /dev/zero 2> /dev/null > /run/hookbox/full || true");
+    let cut = Instant::now();
+    site.switch.block(&db1.host);
+    db1.wait_until_given_up(cut, GRACE + ms(2500));
+    db1.stop_guard();
+    db1.host.sh("umount /run/hookbox");
+}
+
+#[test]
 fn commits_that_wait_for_a_replica_do_not_hold_it_up() {
     site!(site);
     let [db1, db2, _] = &site.db;
