@@ -15,6 +15,8 @@
 
 mod addresses;
 mod check;
+#[path = "../tests/support/compiled.rs"]
+mod compiled;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[path = "../tests/support/net.rs"]
