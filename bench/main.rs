@@ -16,6 +16,8 @@
 
 mod addresses;
 mod check;
+#[path = "../tests/support/compiled.rs"]
+mod compiled;
 mod docs;
 mod hooks;
 #[path = "../tests/lab/mod.rs"]
