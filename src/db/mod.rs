@@ -42,9 +42,10 @@ pub trait Database {
     /// What it replicates, one entry a channel; none on a server that is no replica.
     fn channels(&self) -> Result<Vec<Channel>>;
 
-    /// What this channel has received and not applied; `None` when it has applied everything that
-    /// can ever be applied. A transaction of which only the beginning arrived cannot.
-    fn unapplied(&self, channel: &str) -> Result<Option<String>>;
+    /// What this channel, as it was just seen, has received and not applied; `None` when it has
+    /// applied everything that can ever be applied. A transaction of which only the beginning arrived
+    /// cannot.
+    fn unapplied(&self, channel: &Channel) -> Result<Option<String>>;
 
     /// Whether its appliers have nothing more to do, as it looks. Only a look at what is unapplied
     /// proves it, and that may show it no sooner than when they have stopped.

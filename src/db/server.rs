@@ -257,11 +257,8 @@ impl Database for Server {
             .collect())
     }
 
-    fn unapplied(&self, name: &str) -> Result<Option<String>> {
-        match self.channel(name)? {
-            Some(channel) => self.unapplied_of(channel),
-            None => Ok(None),
-        }
+    fn unapplied(&self, channel: &Channel) -> Result<Option<String>> {
+        self.unapplied_of(channel)
     }
 
     fn seems_idle(&self) -> Result<bool> {

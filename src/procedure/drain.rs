@@ -29,7 +29,7 @@ pub fn apply_received<'a>(
         move || db.set_thread(Thread::Applier, &name, true),
     );
     go_on_if(run, stopped, || Ok(applied == Applied::All))?;
-    if applied == Applied::LooksAll && db.unapplied(&channel.name)?.is_some() {
+    if applied == Applied::LooksAll && left(db, &channel.name)?.is_some() {
         run.note("the applier was not done yet");
         let again = format!("start applying from {} again", channel.source);
         run.act(&again, || set_applier(true))?;
@@ -103,17 +103,20 @@ fn wait_for_applier(
     let step = format!("apply what was received from {source}");
     let mut applied = Applied::All;
     let missing = || {
-        let unapplied = db.unapplied(&channel.name)?;
+        let Some(now) = look(db, &channel.name)? else {
+            return Ok(None);
+        };
+        let unapplied = db.unapplied(&now)?;
         if unapplied.is_none() || dry {
             return Ok(unapplied);
         }
-        match look(db, &channel.name)? {
-            Some(now) if !now.applying => Err(stopped(&now)),
-            _ if enough == Applied::LooksAll && db.seems_idle()? => {
+        match now.applying {
+            false => Err(stopped(&now)),
+            true if enough == Applied::LooksAll && db.seems_idle()? => {
                 applied = Applied::LooksAll;
                 Ok(None)
             }
-            _ => Ok(unapplied),
+            true => Ok(unapplied),
         }
     };
     let hear = |patience| db.hear(&channel.name, patience);
@@ -122,7 +125,7 @@ fn wait_for_applier(
         |kind| how.on_lag == OnLag::Force && matches!(kind, Kind::Timeout | Kind::Refused);
     match waited {
         Err(error) if gives_up(error.kind()) => {
-            let left = db.unapplied(&channel.name)?.unwrap_or_default();
+            let left = left(db, &channel.name)?.unwrap_or_default();
             let relay = look(db, &channel.name)?
                 .map(|now| now.relay)
                 .unwrap_or_default();
@@ -139,6 +142,13 @@ fn wait_for_applier(
 
 fn look(db: &dyn Database, name: &str) -> Result<Option<Channel>> {
     Ok(db.channels()?.into_iter().find(|c| c.name == name))
+}
+
+fn left(db: &dyn Database, name: &str) -> Result<Option<String>> {
+    match look(db, name)? {
+        Some(now) => db.unapplied(&now),
+        None => Ok(None),
+    }
 }
 
 /// A thread that takes its time to stop need not hold up the rest.
@@ -159,5 +169,5 @@ pub fn go_on_if(
 /// Whether `channel` has what is nowhere else and would be deleted by starting a thread.
 pub fn keeps_alone(db: &dyn Database, channel: &Channel) -> Result<bool> {
     let neither_runs = channel.receiver == Receiver::Stopped && !channel.applying;
-    Ok(channel.fragile && neither_runs && db.unapplied(&channel.name)?.is_some())
+    Ok(channel.fragile && neither_runs && db.unapplied(channel)?.is_some())
 }

@@ -162,7 +162,7 @@ impl Database for Fake {
         self.call(|world| world.channel.clone().into_iter().collect())
     }
 
-    fn unapplied(&self, _: &str) -> Result<Option<String>> {
+    fn unapplied(&self, _: &Channel) -> Result<Option<String>> {
         self.call(|world| {
             let left = world.unapplied();
             if let Some(channel) = world.channel.as_mut().filter(|c| c.applying) {

@@ -36,28 +36,28 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Server {
     /// What `channel` has received and not applied.
-    pub(super) fn unapplied_of(&self, channel: Channel) -> Result<Option<String>> {
+    pub(super) fn unapplied_of(&self, channel: &Channel) -> Result<Option<String>> {
         if channel.applied == channel.received {
             // After CHANGE MASTER with RELAY_LOG_POS they are equal before anything is applied.
             let left = channel.receiver != Receiver::Connected
                 && self
-                    .relay_rest(&channel)
+                    .relay_rest(channel)
                     .is_ok_and(|rest| rest == Rest::Whole);
             return Ok(left.then(|| format!("at {} of the relay log", channel.relay)));
         }
-        let behind = match self.without_gtids(&channel)? {
+        let behind = match self.without_gtids(channel)? {
             Some(missing) if missing.is_empty() => return Ok(None),
             // MySQL 5.6 counts as received what it has received the beginning of.
             Some(missing) => format!("without {missing}"),
             None => format!("at {} of {}", channel.applied, channel.received),
         };
         let idle = channel.receiver != Receiver::Connected
-            && (!channel.applying || self.stands_still(&channel));
+            && (!channel.applying || self.stands_still(channel));
         if idle && self.whole_from.borrow().as_ref() != Some(&channel.relay) {
-            if self.relay_rest(&channel)? != Rest::Whole {
+            if self.relay_rest(channel)? != Rest::Whole {
                 return Ok(None);
             }
-            self.whole_from.replace(Some(channel.relay));
+            self.whole_from.replace(Some(channel.relay.clone()));
         }
         Ok(Some(behind))
     }
