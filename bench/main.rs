@@ -17,12 +17,14 @@
 mod addresses;
 mod check;
 mod docs;
+mod hooks;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[path = "../tests/support/net.rs"]
 mod net;
 mod outage;
 mod plot;
+mod promotion;
 mod report;
 mod sessions;
 mod split;
@@ -34,7 +36,7 @@ use std::process::ExitCode;
 use report::Report;
 
 /// In the order in which they are measured.
-const PARTS: [&str; 5] = ["check", "vip", "sessions", "mha", "outage"];
+const PARTS: [&str; 6] = ["check", "vip", "sessions", "promotion", "mha", "outage"];
 
 fn main() -> ExitCode {
     if let Some(missing) = lab::missing() {
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             "check" => check::run(&mut report, &program, baseline),
             "vip" => addresses::run(&mut report, &program, runs),
             "sessions" => sessions::run(&mut report, &program, runs),
+            "promotion" => promotion::run(&mut report, &program, baseline, runs),
             "mha" => switch::run(&mut report, &program, baseline, runs),
             _ => outage::run(&mut report, &program, runs),
         }

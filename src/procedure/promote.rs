@@ -10,9 +10,9 @@ use super::peers::{Peer, close_peer, is_source, nobody_opened, receive_rest, wit
 use super::replicate_again;
 use super::semisync;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
-use crate::db::{Database, Writes};
+use crate::db::{Channel, Database, Seen, Writes};
 use crate::error::Result;
-use crate::run::Run;
+use crate::run::{Changed, Run};
 use crate::successor::Successor;
 
 /// How long another server that opened at the same moment has to close again: it looks around at
@@ -57,58 +57,65 @@ pub fn promote<'a>(
     how: Promotion<'a>,
 ) -> Result<()> {
     let name = db.name();
-    let state = db.state()?;
-    let writes = state.writes;
     let peers = evidence.peers;
-    let channels = with_sources(db.channels()?, peers);
-    if writes == Writes::Open && (channels.is_empty() || !how.forget_source) {
+    let see = || {
+        db.see().map(|seen| Seen {
+            channels: with_sources(seen.channels, peers),
+            ..seen
+        })
+    };
+    let mut seen = see()?;
+    let own_id = seen.state.server_id;
+    if seen.state.writes == Writes::Open && (seen.channels.is_empty() || !how.forget_source) {
         run.note(format!("{name} is the primary already"));
         if how.resume {
-            for channel in channels.iter().filter(|c| c.applier_error.is_none()) {
+            let well = |c: &&Channel| c.applier_error.is_none();
+            for channel in seen.channels.iter().filter(well) {
                 replicate_again(run, db, channel)?;
             }
         }
-        for peer in peers.iter().filter(|p| is_open(p, state.server_id)) {
-            let history = db.history()?;
-            let own = history.as_ref().map(|history| (history, state.server_id));
-            not_taken_over(run, own, peer, &channels, how.on_lag)?;
+        for peer in peers.iter().filter(|p| is_open(p, own_id)) {
+            not_taken_over(run, &seen, peer, how.on_lag)?;
             close_peer(run, peer, how)?;
         }
         return Ok(());
     }
     run.check(&format!("{name} applies without error"), || {
-        channels.iter().try_for_each(|c| applies(c, how.on_lag))
+        let mut channels = seen.channels.iter();
+        channels.try_for_each(|c| applies(c, how.on_lag))
     })?;
     if let Some(successor) = successor {
-        follows(run, &name, &channels, successor, how.on_lag)?;
+        follows(run, &name, &seen.channels, successor, how.on_lag)?;
     }
-    evidence.can_prove(run, &channels, how.require)?;
-    let history = db.history()?;
+    evidence.can_prove(run, &seen.channels, how.require)?;
     for peer in peers {
-        let own = history.as_ref().map(|history| (history, state.server_id));
-        not_taken_over(run, own, peer, &channels, how.on_lag)?;
+        not_taken_over(run, &seen, peer, how.on_lag)?;
     }
     // Nobody is closed before all who may be a reason to refuse were heard.
-    let is_open = |peer: &&Peer<'_>| is_open(peer, state.server_id);
+    let is_open = |peer: &&Peer<'_>| is_open(peer, own_id);
     let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(is_open);
+    let mut took_time = false;
     for peer in others.into_iter().chain(open) {
-        close_peer(run, peer, how)?;
-        receive_rest(run, db, peer, &channels, how)?;
+        took_time |= close_peer(run, peer, how)? == Changed::Yes;
+        took_time |= receive_rest(run, db, peer, &seen.channels, how)? == Changed::Yes;
+    }
+    if took_time {
+        seen = see()?;
     }
     let switches = how.semi_sync == SemiSyncAt::Switch;
-    let is_late = switches && semisync::before_opening(run, db)?;
+    let is_late = switches && semisync::before_opening(run, db, &seen.semi_sync)?;
+    let channels = seen.channels.clone();
     let mut given_up = Vec::new();
     for channel in &channels {
         let answers = peers.iter().any(|peer| is_source(peer, channel));
-        if !apply_received(run, db, channel, answers, how)? {
+        if !apply_received(run, db, &mut seen, &channel.name, answers, how)? {
             given_up.push(channel.name.as_str());
         }
     }
     if !run.is_dry() {
-        let verdict = evidence.verdict(db, &given_up)?;
-        settle(run, &verdict, how.require)?;
+        settle(run, &evidence.verdict(&seen, &given_up), how.require)?;
     }
-    nobody_opened(run, peers, state.server_id, Duration::ZERO)?;
+    nobody_opened(run, peers, own_id, Duration::ZERO)?;
     let closed = how.fence;
     run.change(
         &format!("make {name} writable"),
@@ -116,7 +123,7 @@ pub fn promote<'a>(
         &format!("close writes on {name} again"),
         move || db.close_writes(closed.grace, closed.spare),
     )?;
-    nobody_opened(run, peers, state.server_id, GIVING_WAY)?;
+    nobody_opened(run, peers, own_id, GIVING_WAY)?;
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;

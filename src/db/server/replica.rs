@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::Server;
-use super::number;
-use crate::db::dialect::{Flavor, Thread, quote};
+use super::channel::{number, read_channels};
+use super::source::{history_question, read_history};
+use crate::db::dialect::{Dialect, Flavor, Thread, quote};
 use crate::db::relay::{Reader, Rest};
-use crate::db::{Channel, Database, Receiver};
+use crate::db::session::Answer;
+use crate::db::{Channel, Database, Halted, Position, Receiver, Seen};
 use crate::error::{Error, Kind, Result};
+use crate::run::Changed;
 use crate::time::Stopwatch;
 
 /// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
@@ -48,28 +51,28 @@ pub(super) enum Until {
 
 impl Server {
     /// What `channel` has received and not applied.
-    pub(super) fn unapplied_of(&self, channel: Channel) -> Result<Option<String>> {
+    pub(super) fn unapplied_of(&self, channel: &Channel) -> Result<Option<String>> {
         if channel.applied == channel.received {
             // After CHANGE MASTER with RELAY_LOG_POS they are equal before anything is applied.
             let left = channel.receiver != Receiver::Connected
                 && self
-                    .relay_rest(&channel)
+                    .relay_rest(channel)
                     .is_ok_and(|rest| rest == Rest::Whole);
             return Ok(left.then(|| format!("at {} of the relay log", channel.relay)));
         }
-        let behind = match self.without_gtids(&channel)? {
+        let behind = match self.without_gtids(channel)? {
             Some(missing) if missing.is_empty() => return Ok(None),
             // MySQL 5.6 counts as received what it has received the beginning of.
             Some(missing) => format!("without {missing}"),
             None => format!("at {} of {}", channel.applied, channel.received),
         };
         let idle = channel.receiver != Receiver::Connected
-            && (!channel.applying || self.stands_still(&channel));
+            && (!channel.applying || self.stands_still(channel));
         if idle && self.whole_from.borrow().as_ref() != Some(&channel.relay) {
-            if self.relay_rest(&channel)? != Rest::Whole {
+            if self.relay_rest(channel)? != Rest::Whole {
                 return Ok(None);
             }
-            self.whole_from.replace(Some(channel.relay));
+            self.whole_from.replace(Some(channel.relay.clone()));
         }
         Ok(Some(behind))
     }
@@ -116,7 +119,7 @@ impl Server {
         let mut is_next_file = false;
         loop {
             let sql = dialect.relay_events(&file, from, RELAY_PAGE, &channel.name);
-            let page = match self.ask(&sql) {
+            let page = match self.relay_page(&sql) {
                 // The file after the last one does not exist. On any other page this is an error:
                 // what cannot be read may still have to be applied.
                 Err(e) if is_next_file && e.server_code() == Some(ERROR_WHEN_EXECUTING) => {
@@ -145,54 +148,117 @@ impl Server {
         Ok(reader)
     }
 
-    /// Stops a thread of a channel. The server waits for the thread, which may wait for a lock or for a
-    /// source that is gone; then the thread itself is ended. MariaDB does not end an applier in the
-    /// middle of a statement that cannot be rolled back for 60 s (`sql_slave_killed` in slave.cc).
-    pub(super) fn stop(&self, thread: Thread, channel: &Channel, until: Until) -> Result<()> {
-        let sql = &self.dialect()?.stop(thread, &channel.name);
-        // Before it is asked to stop: then MySQL no longer says which threads those are.
-        let threads = self.threads(thread, &channel.name)?;
+    /// Stops a thread of a channel that was just seen so. The server waits for the thread, which may
+    /// wait for a lock or for a source that is gone; then the thread itself is ended. MariaDB does not
+    /// end an applier in the middle of a statement that cannot be rolled back for 60 s
+    /// (`sql_slave_killed` in slave.cc).
+    pub(super) fn stop(&self, thread: Thread, seen: &Channel, until: Until) -> Result<Halted> {
+        self.pages.take();
         let (patience, limit) = match until {
-            Until::NothingComes if channel.receiver == Receiver::Connected => {
+            Until::NothingComes if seen.receiver == Receiver::Connected => {
                 (STOP_PATIENCE / 2, WAY_OUT)
             }
             _ => (STOP_PATIENCE, STOP_LIMIT),
         };
         let limit = self.deadline.at_most(limit);
         let mut refused = None;
-        if thread == Thread::Applier && self.would_wait_for_the_rest(channel)? {
-            refused = self.end(&threads)?;
-            let runs = || Ok(self.channel(&channel.name)?.is_some_and(|c| c.applying));
+        if thread == Thread::Applier && self.would_wait_for_the_rest(seen)? {
+            refused = self.end(&self.threads(thread, &seen.name)?)?;
+            let runs = || Ok(self.channel(&seen.name)?.is_some_and(|c| c.applying));
             while refused.is_none() && runs()? && !limit.passed() {
                 self.deadline.pause(LOOK_AGAIN)?;
             }
         }
-        let received = || {
-            let now = self.channel(&channel.name)?;
-            Result::Ok(now.map(|now| now.received))
+        let version = self.version()?;
+        let dialect = version.dialect();
+        let stop = dialect.stop(thread, &seen.name);
+        let mut questions = vec![
+            dialect.replica_status.to_owned(),
+            // Before it is asked to stop: then MySQL no longer says which threads those are.
+            dialect.threads(thread, &seen.name),
+            stop.clone(),
+            dialect.replica_status.to_owned(),
+            history_question(version).to_owned(),
+        ];
+        let pages = match thread {
+            Thread::Receiver => self.pages_to_come(dialect, seen),
+            Thread::Applier => Vec::new(),
         };
+        questions.extend_from_slice(&pages);
+        // If this fails it is not abandoned: to end who asks would not let the thread go on.
+        let mut session = self.take_session()?;
+        session.send_all(&questions)?;
+        let before = read_channels(version, &session.reply()?.unwrap_or_default());
+        let threads = session.reply()?;
+        let threads = match dialect.tells_channels_apart() || before.len() == 1 {
+            true => ids(threads),
+            false => Vec::new(),
+        };
+        let before = before.into_iter().find(|c| c.name == seen.name);
+        let received = |now: &Seen| now.channel(&seen.name).map(|c| c.received.clone());
         // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
         // that it was asked to stop would not do, since the question may wait for another one.
         let mut when_ended = None;
-        let mut stopping = self.open()?;
-        stopping.send(sql)?;
-        while !stopping.answers_within(patience)? {
-            if when_ended.is_some() && when_ended == Some(received()?) {
-                return Ok(());
+        while !session.answers_within(patience)? {
+            if when_ended.is_some() {
+                let now = self.look()?;
+                if when_ended == Some(received(&now)) {
+                    return Ok(Halted {
+                        changed: Changed::Yes,
+                        channels: now.channels,
+                        history: now.history,
+                    });
+                }
             }
             if limit.passed() {
-                let error = Error::new(Kind::Timeout, "it has not stopped yet").during(sql);
+                let error = Error::new(Kind::Timeout, "it has not stopped yet").during(stop);
                 return Err(refused.into_iter().fold(error, Error::because));
             }
             // More than once: a worker that is killed tries its transaction again.
             refused = self.end(&threads)?;
             if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
-                when_ended = Some(received()?);
+                when_ended = Some(received(&self.look()?));
             }
         }
-        stopping.answer().map_err(|e| e.during(sql))?;
-        stopping.quit();
-        Ok(())
+        let (stopped, after, history) = (session.reply()?, session.reply()?, session.reply()?);
+        for sql in pages {
+            let page = session.reply()?;
+            self.pages.borrow_mut().push_back((sql, page));
+        }
+        self.keep(session);
+        stopped.map_err(|e| e.during(stop))?;
+        Ok(Halted {
+            changed: match before.is_some_and(|channel| channel.runs(thread)) {
+                true => Changed::Yes,
+                false => Changed::AlreadySo,
+            },
+            channels: read_channels(version, &after?),
+            history: read_history(version, history)?,
+        })
+    }
+
+    /// What will be read of the relay log to see that nothing is left, if nothing is.
+    fn pages_to_come(&self, dialect: &Dialect, channel: &Channel) -> Vec<String> {
+        let Position { file, offset } = &channel.relay;
+        let page = |file: &str, from| dialect.relay_events(file, from, RELAY_PAGE, &channel.name);
+        match next_file(file) {
+            Some(next) if channel.applied == channel.received => {
+                vec![page(file, *offset), page(&next, START)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A page of the relay log, which may have been asked for when the receiver was stopped.
+    fn relay_page(&self, sql: &str) -> Result<Answer> {
+        let mut pages = self.pages.borrow_mut();
+        match pages.pop_front() {
+            Some((asked, page)) if asked == sql => page,
+            _ => {
+                pages.clear();
+                self.ask(sql)
+            }
+        }
     }
 
     /// Ends sessions; gives why the server does not allow it.
@@ -232,10 +298,16 @@ impl Server {
             return Ok(Vec::new());
         }
         match self.ask(&dialect.threads(thread, channel)) {
-            Err(error) if error.server_code().is_some() => Ok(Vec::new()),
-            answer => Ok(answer?.rows().map(|row| number(row, "ID")).collect()),
+            Err(error) if error.server_code().is_none() => Err(error),
+            answer => Ok(ids(answer)),
         }
     }
+}
+
+/// None where the server does not tell.
+fn ids(answer: Result<Answer>) -> Vec<u64> {
+    let answer = answer.unwrap_or_default();
+    answer.rows().map(|row| number(row, "ID")).collect()
 }
 
 /// The name of the log file after `file`: the number at its end, one more, as wide.
