@@ -6,7 +6,8 @@ SBIN = $(DESTDIR)$(PREFIX)/sbin
 # A static program starts sooner and runs on every Linux of this processor, whatever its C library.
 # It takes the static part of this one, libc.a. STATIC= builds a dynamic program.
 LIBC := $(shell cc -print-file-name=libc.a)
-STATIC = $(if $(wildcard $(LIBC)),-C target-feature=+crt-static -C relocation-model=static)
+STATIC = $(if $(wildcard $(LIBC)),-C target-feature=+crt-static -C relocation-model=static \
+    -C linker=$(CURDIR)/scripts/link-in-order)
 
 # What every test run takes beside this machine's own MariaDB.
 ENGINES = mysql-5.7 mysql-9.7

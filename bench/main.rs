@@ -15,6 +15,7 @@
 
 mod addresses;
 mod check;
+mod hooks;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[path = "../tests/support/net.rs"]
