@@ -21,7 +21,7 @@ help:
 	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
 	@echo 'make demo FAULT=hang  or cut, or stop'
 	@echo 'make bench            what hookbox costs, beside the usual clients; as root'
-	@echo 'make bench PART=check, vip or mha   that alone; RUNS=5 how often what is slow is measured'
+	@echo 'make bench PART=check, vip, sessions, promotion or mha   that alone; RUNS=5 how often'
 	@echo 'make bench BASELINE=DIR   beside that what the scripts in DIR cost'
 	@echo 'make bench CHECK=1    exit 1 if an aim is missed; JSON=FILE the figures'
 	@echo 'make test             everything; as root also with real servers, keepalived and networks'
