@@ -18,9 +18,10 @@ help:
 	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
 	@echo 'make demo FAULT=hang  or cut, or stop'
 	@echo 'make bench            what hookbox costs, beside the usual clients; as root'
-	@echo 'make bench PART=check, vip or mha   that alone; RUNS=5 how often what is slow is measured'
+	@echo 'make bench PART=check, vip, sessions, mha or outage   that alone; RUNS=5 how often what is slow'
 	@echo 'make bench BASELINE=DIR   beside that what the scripts in DIR cost'
 	@echo 'make bench CHECK=1    exit 1 if an aim is missed; JSON=FILE the figures'
+	@echo 'make bench DOCS=docs  writes the tables and plots of docs/performance.md anew'
 	@echo 'make test             everything; as root also with real servers, keepalived and networks'
 	@echo 'make test-engines     all six MySQL and MariaDB servers; writes docs/engines.md; as root'
 	@echo 'make functions        lists anew what a check calls, so that it is put on few pages of memory'
@@ -43,7 +44,7 @@ demo: packages
 
 bench: packages build
 	cargo build --quiet --locked --release --example bench
-	@PART=$(PART) BASELINE=$(BASELINE) RUNS=$(RUNS) CHECK=$(CHECK) JSON=$(JSON) \
+	@PART=$(PART) BASELINE=$(BASELINE) RUNS=$(RUNS) CHECK=$(CHECK) JSON=$(JSON) DOCS=$(DOCS) \
 	    $(TARGET)/release/examples/bench
 
 test: packages engines

@@ -48,8 +48,10 @@ const REASONS: [Reason; 3] = [
     },
 ];
 
+type Way = (&'static str, fn(&Server));
+
 /// Who ends them.
-const WAYS: [(&str, fn(&Server)); 4] = [
+const WAYS: [Way; 4] = [
     ("hookbox fence", fence),
     ("KILLs pipelined on one connection", pipelined),
     ("KILLs one by one", one_by_one),

@@ -46,15 +46,9 @@ const FILE_MODE: u32 = 0o644;
 
 /// `vip ensure`
 pub fn command() -> Command {
-    let role = Arg::new("role")
-        .value_name("ROLE")
-        .num_args(0..)
-        .help("only the addresses of these roles [default: all]; `vip` of the file is writer");
     Command::new("ensure")
         .about("put addresses where they belong if nobody has them, take off what must not be here")
-        .arg(role)
-        .args(context::arguments())
-        .arg(context::dry_run())
+        .defer(options)
         .after_help(
             "On every database host, where MHA or nobody moves the addresses:\n    \
              systemctl enable --now hookbox-ensure.timer\nWhat would it do now?\n    \
@@ -65,6 +59,17 @@ pub fn command() -> Command {
              nothing\nchanged; 4 failed and taken back; 5 failed, and something could not be taken \
              back.",
         )
+}
+
+fn options(command: Command) -> Command {
+    let role = Arg::new("role")
+        .value_name("ROLE")
+        .num_args(0..)
+        .help("only the addresses of these roles [default: all]; `vip` of the file is writer");
+    command
+        .arg(role)
+        .args(context::arguments())
+        .arg(context::dry_run())
 }
 
 /// `vip ensure`

@@ -90,11 +90,13 @@ fn guard(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     };
     let verdict = verdict(&look.sight);
     let mut watch = Watch::after(before.as_ref(), verdict, look.at, grace);
-    watch.unfinished = look.unfinished;
+    // Giving up began with a wish of its own: a younger one goes before what is left of it.
+    let newest = meeting.newest().map(|newest| newest.wish);
+    watch.unfinished = look.unfinished && newest != Some(Wish::Primary);
     watch.cut_off = look.sight.cut_off && !(verdict == Verdict::Fine && look.complete);
     write_down(&context, before.as_ref(), &watch, &look.text);
     let has_lasted = !verdict.may_pass() || watch.lasted() >= grace;
-    let finishes = look.unfinished && look.sight.answers;
+    let finishes = watch.unfinished && look.sight.answers;
     if verdict.calls_for_giving_up() && has_lasted || finishes {
         return give_up(&guard, matches, &meeting, &wished, watch, &look);
     }

@@ -1,6 +1,7 @@
 //! `hookbox`: every hook program of MySQL high availability in one file.
 
 mod argv;
+mod asking;
 mod check_mysql;
 mod context;
 mod contract;

@@ -123,6 +123,7 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             },
             limit: config.limit,
             wrote_nothing: matches.get_flag("wrote-nothing"),
+            semi_sync: context.config.promote.semi_sync,
             explain: &explain,
         };
         rejoin(run, context.server()?, &server, how)?;
@@ -130,8 +131,8 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     });
     if let Some(turn) = turn {
         match outcome.error().map(Error::kind) {
-            // It was closed first, as it should be; nothing is half done.
-            Some(Kind::Refused) => turn.end(&Outcome::Done),
+            // It was closed first, as it should be; nothing is half done, by this run.
+            Some(Kind::Refused) if turn.unfinished.is_none() => turn.end(&Outcome::Done),
             _ => turn.end(&outcome),
         }
     }

@@ -64,8 +64,9 @@ pub fn command() -> Command {
 
 /// `vip status`
 pub fn vip_command() -> Command {
-    options(Command::new("status"))
+    Command::new("status")
         .about("where every virtual address is, who answers through it, and whether that is right")
+        .defer(options)
         .after_help(
             "    hookbox vip status --watch\n    hookbox vip status --format nagios\n\
              Exit status: 0 all are where they belong; 2 wrong arguments or configuration; 3 one \
@@ -94,12 +95,7 @@ fn options(command: Command) -> Command {
         .long("watch")
         .action(ArgAction::SetTrue)
         .help("again every second until Ctrl-C");
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value(LIMIT)
-        .value_parser(hookbox::config::time_limit)
-        .help("how long all hosts together may take to answer");
+    let limit = context::limit(LIMIT, "how long all hosts together may take to answer");
     command
         .args(context::arguments())
         .args([json, format, output, watch, limit])

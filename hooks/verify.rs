@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use hookbox::error::{Error, Kind, Result};
 
 use crate::context::{self, Context, say};
@@ -12,16 +12,9 @@ use crate::status::survey::{VipSeen, survey};
 
 /// `vip verify`
 pub fn command() -> Command {
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value("2s")
-        .value_parser(hookbox::config::time_limit)
-        .help("how long all hosts together may take to answer");
     Command::new("verify")
         .about("connect through every virtual address and compare who answers with who should")
-        .arg(limit)
-        .args(context::arguments())
+        .defer(options)
         .after_help(
             "    hookbox vip verify && echo the writer is the primary\n\
              Compared are server_id and server_uuid, with what the servers say of themselves at \
@@ -29,6 +22,11 @@ pub fn command() -> Command {
              Exit status: 0 all are who they should be; 2 wrong arguments or configuration; 3 one \
              is not, does not answer, or nobody can tell.",
         )
+}
+
+fn options(command: Command) -> Command {
+    let limit = context::limit("2s", "how long all hosts together may take to answer");
+    command.arg(limit).args(context::arguments())
 }
 
 /// `vip verify`

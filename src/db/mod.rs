@@ -41,12 +41,16 @@ pub trait Database {
     /// Who it is and whether it takes writes.
     fn state(&self) -> Result<State>;
 
+    /// Who it is and what it has, asked in one round trip.
+    fn see(&self) -> Result<Seen>;
+
     /// What it replicates, one entry a channel; none on a server that is no replica.
     fn channels(&self) -> Result<Vec<Channel>>;
 
-    /// What this channel has received and not applied; `None` when it has applied everything that
-    /// can ever be applied. A transaction of which only the beginning arrived cannot.
-    fn unapplied(&self, channel: &str) -> Result<Option<String>>;
+    /// What this channel, which was just seen so, has received and not applied; `None` when it has
+    /// applied everything that can ever be applied. A transaction of which only the beginning
+    /// arrived cannot.
+    fn unapplied(&self, channel: &Channel) -> Result<Option<String>>;
 
     /// Whether its appliers have nothing more to do, as it looks. Only a look at what is unapplied
     /// proves it, and that may show it no sooner than when they have stopped.
@@ -81,8 +85,11 @@ pub trait Database {
 
     /// Stops receiving from a source that answers nobody; done when nothing more is received. The
     /// thread may still be on its way out then, and a statement about it or the applier waits for
-    /// that.
-    fn let_go(&self, channel: &str) -> Result<Changed>;
+    /// that. As [`Database::halt`] it looks again.
+    fn let_go(&self, channel: &Channel) -> Result<Halted>;
+
+    /// Stops one thread of this channel, which was just seen so, and looks again, in one round trip.
+    fn halt(&self, thread: Thread, channel: &Channel) -> Result<Halted>;
 
     /// Forgets the source of one channel, with its relay log; what still runs is stopped.
     fn forget_source(&self, channel: &str) -> Result<Changed>;
@@ -111,8 +118,16 @@ pub trait Database {
     /// How semi-sync stands.
     fn semi_sync(&self) -> Result<SemiSync>;
 
+    /// The statement by which [`Database::set_semi_sync`] does that; `None` when it is so already,
+    /// or there is no semi-sync.
+    fn semi_sync_statement(&self, side: Side, on: bool) -> Result<Option<String>>;
+
     /// Switches one side of semi-sync on or off. Off, the source's side ends all waiting.
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed>;
+
+    /// Switches the source's side on where [`SemiSync::first_waits`], so that no commit waits before
+    /// a replica has connected. It writes to the binary log, but no data.
+    fn begin_semi_sync(&self) -> Result<Changed>;
 
     /// Lets commits go on alone while fewer semi-sync replicas are connected than are needed.
     fn wait_for_nobody(&self, wait: bool) -> Result<Changed>;
@@ -171,6 +186,37 @@ impl State {
     }
 }
 
+/// What a server says of itself when it is asked for all at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Who it is and whether it takes writes.
+    pub state: State,
+    /// What it replicates.
+    pub channels: Vec<Channel>,
+    /// Whose transactions it has.
+    pub history: Option<History>,
+    /// How semi-sync stands.
+    pub semi_sync: SemiSync,
+}
+
+impl Seen {
+    /// The channel of this name.
+    pub fn channel(&self, name: &str) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.name == name)
+    }
+}
+
+/// A replica that has just been told to stop a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halted {
+    /// Whether the thread ran.
+    pub changed: Changed,
+    /// What it replicates now.
+    pub channels: Vec<Channel>,
+    /// Whose transactions it has now.
+    pub history: Option<History>,
+}
+
 /// What a peer says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
@@ -180,6 +226,20 @@ pub struct PeerState {
     pub sources: Vec<u32>,
     /// Whose transactions it has.
     pub history: Option<History>,
+}
+
+impl From<Seen> for PeerState {
+    fn from(seen: Seen) -> PeerState {
+        PeerState {
+            state: seen.state,
+            sources: seen
+                .channels
+                .iter()
+                .map(|channel| channel.source_id)
+                .collect(),
+            history: seen.history,
+        }
+    }
 }
 
 /// A place in a binary log.
@@ -246,6 +306,16 @@ pub enum Receiver {
     Connecting,
     /// Not running.
     Stopped,
+}
+
+impl Channel {
+    /// Whether this thread of it runs.
+    pub fn runs(&self, thread: Thread) -> bool {
+        match thread {
+            Thread::Receiver => self.receiver != Receiver::Stopped,
+            Thread::Applier => self.applying,
+        }
+    }
 }
 
 /// One replication channel of a replica.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::dialect::{Flavor, Version};
+
 /// One of the two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -46,11 +48,14 @@ pub struct SemiSync {
     /// Whether it waits also when fewer replicas are connected than are needed
     /// (`rpl_semi_sync_master_wait_no_slave`, on by default).
     pub waits_for_nobody: bool,
+    /// Whether the first commit after the source's side was switched on may wait the whole timeout
+    /// even if it is not to wait for replicas that are not connected.
+    pub first_waits: bool,
 }
 
 impl SemiSync {
     /// Reads variables and status, each by its name in lower case.
-    pub(super) fn read<'a>(value: impl Fn(&str) -> Option<&'a str>) -> SemiSync {
+    pub(super) fn read<'a>(version: Version, value: impl Fn(&str) -> Option<&'a str>) -> SemiSync {
         let of = |side: Side, what: &str| {
             let names = side.words();
             let mut names = names
@@ -74,13 +79,26 @@ impl SemiSync {
             needed: number(either("wait_for_", "_count")).unwrap_or(1) as u32,
             timeout: Duration::from_millis(number(of(Side::Source, "timeout")).unwrap_or(0)),
             waits_for_nobody: either("wait_no_", "").is_some_and(is_on),
+            first_waits: first_waits(version),
         }
     }
 
-    /// Whether the next commit would wait for replicas that are not connected.
-    pub fn would_hang(&self) -> bool {
-        self.source == Some(true) && self.waits_for_nobody && self.clients < self.needed
+    /// Whether fewer replicas are connected than must acknowledge.
+    pub fn lacks_replicas(&self) -> bool {
+        self.clients < self.needed
     }
+}
+
+/// Switched on, the source's side waits, and only a replica that leaves is looked at: so it is in
+/// MySQL 5.6 and MariaDB 10.5 (`enableMaster`, `enable_master` in their semisync_master.cc). MySQL
+/// has looked since it has `wait_for_slave_count`, 5.7.3; MariaDB 10.5.29 was seen to wait and
+/// 10.11.19 not to.
+fn first_waits(version: Version) -> bool {
+    version.number
+        < match version.flavor {
+            Flavor::MySql => (5, 7, 3),
+            Flavor::MariaDb => (10, 11, 19),
+        }
 }
 
 #[cfg(test)]
@@ -94,7 +112,7 @@ mod tests {
                 .find(|(known, _)| *known == name)
                 .map(|(_, v)| *v)
         };
-        SemiSync::read(value)
+        SemiSync::read(Version::parse("9.7.4-2"), value)
     }
 
     #[test]
@@ -120,7 +138,7 @@ mod tests {
             ("rpl_semi_sync_replica_status", "OFF"),
         ]);
         assert_eq!(old, new);
-        assert!(old.waits && old.would_hang() && !old.acknowledges);
+        assert!(old.waits && old.waits_for_nobody && old.lacks_replicas() && !old.acknowledges);
         assert_eq!((old.source, old.replica), (Some(true), Some(false)));
         assert_eq!((old.clients, old.needed), (1, 2));
         assert_eq!(old.timeout, Duration::from_secs(10));
@@ -130,6 +148,14 @@ mod tests {
     fn without_the_plugin_there_is_nothing() {
         let none = read(&[]);
         assert_eq!((none.source, none.replica, none.needed), (None, None, 1));
-        assert!(!none.would_hang());
+    }
+
+    #[test]
+    fn older_servers_let_the_first_commit_wait() {
+        let waits = |version| SemiSync::read(Version::parse(version), |_| None).first_waits;
+        let old = ["5.6.24-log", "10.5.29-MariaDB", "10.6.17-MariaDB"];
+        let new = ["5.7.29-log", "8.0.36", "10.11.19-MariaDB", "11.4.2-MariaDB"];
+        assert!(old.iter().all(|version| waits(version)));
+        assert!(!new.iter().any(|version| waits(version)));
     }
 }

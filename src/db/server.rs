@@ -5,25 +5,28 @@ mod bell;
 mod channel;
 mod closing;
 mod events;
+mod look;
 mod replica;
 mod semisync;
 mod sessions;
 mod source;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::accounts::Account;
 use self::bell::Bell;
-use self::channel::{number, position, read_channel};
-use self::replica::Until;
+use self::channel::{number, position, read_channels};
+use self::look::{STATE, read_state};
+use self::replica::{Until, WAY_OUT};
 use self::sessions::kill_one;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, Session};
 use super::{
-    Channel, Database, Event, History, Identity, Position, Receiver, SemiSync, Side, Source, State,
-    Writes,
+    Channel, Database, Event, Halted, History, Identity, Position, Receiver, Seen, SemiSync, Side,
+    Source, State, Writes,
 };
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
@@ -32,10 +35,6 @@ use crate::time::{Deadline, Stopwatch};
 
 /// Login: no such account, or not by this password.
 const ACCESS_DENIED: u16 = 1045;
-
-/// How long a receiver that was let go may take to end: MariaDB's looks for its source for 5 s
-/// (`rpl_semi_sync_slave_kill_conn_timeout`). Nobody waits for this.
-const WAY_OUT: Duration = Duration::from_secs(10);
 
 /// A server reached by a session that is opened when it is first needed, and opened again after
 /// it broke.
@@ -54,6 +53,8 @@ pub struct Server {
     /// an applier at work on a large transaction is not to be slowed down by reading it with it.
     whole_from: RefCell<Option<Position>>,
     bell: RefCell<Bell>,
+    /// Pages of the relay log that were asked for when the receiver was stopped, for the next look.
+    pages: RefCell<VecDeque<(String, Result<Answer>)>>,
 }
 
 impl Server {
@@ -69,6 +70,7 @@ impl Server {
             still: RefCell::new(None),
             whole_from: RefCell::new(None),
             bell: RefCell::default(),
+            pages: RefCell::default(),
         }
     }
 
@@ -159,23 +161,36 @@ impl Server {
     }
 
     fn with_session<T>(&self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
-        let mut slot = self.session.borrow_mut();
-        let mut session = match slot.take() {
-            Some(session) => session,
-            None => self.open()?,
-        };
-        session.end_at(self.time());
+        let mut session = self.take_session()?;
         let result = work(&mut session);
         match &result {
             Err(error) if error.server_code().is_none() => self.abandoned.set(Some(session.id())),
-            _ => *slot = Some(session),
+            _ => self.keep(session),
         }
         result
     }
 
+    fn take_session(&self) -> Result<Session> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.open()?,
+        };
+        session.end_at(self.time());
+        Ok(session)
+    }
+
+    fn keep(&self, session: Session) {
+        if let Some(other) = self.session.replace(Some(session)) {
+            other.quit();
+        }
+    }
+
     fn open(&self) -> Result<Session> {
         let mut session = self.log_in()?;
-        if let Some(id) = self.abandoned.take() {
+        // Numbers grow as long as a server runs. One that was started anew has forgotten the
+        // statement, and gives its number to somebody else, or to this session itself.
+        let is_of_this_server = |id: &u32| *id < session.id();
+        if let Some(id) = self.abandoned.take().filter(is_of_this_server) {
             kill_one(&mut session, id)?;
         }
         Ok(session)
@@ -197,16 +212,7 @@ impl Server {
     }
 
     fn variables(&self, names: &[&str]) -> Result<Variables> {
-        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
-        let sql = format!(
-            "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})",
-            names.join(", ")
-        );
-        self.ask(&sql).map(Variables)
-    }
-
-    fn writes(&self) -> Result<Writes> {
-        self.state().map(|state| state.writes)
+        self.ask(&variables_question(names)).map(Variables)
     }
 
     fn channel(&self, name: &str) -> Result<Option<Channel>> {
@@ -237,37 +243,21 @@ impl Database for Server {
     }
 
     fn state(&self) -> Result<State> {
-        let variables = self.variables(&["read_only", "super_read_only", "server_id"])?;
-        let super_read_only = variables.get("super_read_only");
-        // MariaDB 12 has words for more than ON and OFF.
-        let read_only = variables.get("read_only").unwrap_or("OFF");
-        Ok(State {
-            server_id: variables.number("server_id"),
-            has_super_read_only: super_read_only.is_some(),
-            // Both are asked: while SET super_read_only waits for writers MySQL already shows it
-            // as ON, with read_only still OFF.
-            writes: match (read_only, super_read_only) {
-                ("OFF", _) => Writes::Open,
-                ("NO_LOCK_NO_ADMIN", _) | (_, Some("ON")) => Writes::ClosedToAll,
-                _ => Writes::Closed,
-            },
-        })
+        Ok(read_state(&self.variables(&STATE)?))
+    }
+
+    fn see(&self) -> Result<Seen> {
+        self.look()
     }
 
     fn channels(&self) -> Result<Vec<Channel>> {
-        let dialect = self.dialect()?;
-        let answer = self.ask(dialect.replica_status)?;
-        Ok(answer
-            .rows()
-            .map(|row| read_channel(dialect, row))
-            .collect())
+        let version = self.version()?;
+        let answer = self.ask(version.dialect().replica_status)?;
+        Ok(read_channels(version, &answer))
     }
 
-    fn unapplied(&self, name: &str) -> Result<Option<String>> {
-        match self.channel(name)? {
-            Some(channel) => self.unapplied_of(channel),
-            None => Ok(None),
-        }
+    fn unapplied(&self, channel: &Channel) -> Result<Option<String>> {
+        self.unapplied_of(channel)
     }
 
     fn seems_idle(&self) -> Result<bool> {
@@ -308,31 +298,26 @@ impl Database for Server {
         let Some(before) = self.channel(channel)? else {
             return Ok(Changed::AlreadySo);
         };
-        let runs = match thread {
-            Thread::Receiver => before.receiver != Receiver::Stopped,
-            Thread::Applier => before.applying,
-        };
-        let dialect = self.dialect()?;
-        match run {
-            // Also when it runs: it may be about to stop, if that was asked and not answered yet.
-            true => drop(self.ask(&dialect.start(thread, channel))?),
-            false if runs => self.stop(thread, &before, Until::Ended)?,
-            false => {}
+        if !run {
+            return self
+                .stop(thread, &before, Until::Ended)
+                .map(|halted| halted.changed);
         }
-        Ok(match runs == run {
+        self.pages.take();
+        // Also when it runs: it may be about to stop, if that was asked and not answered yet.
+        self.ask(&self.dialect()?.start(thread, channel))?;
+        Ok(match before.runs(thread) {
             true => Changed::AlreadySo,
             false => Changed::Yes,
         })
     }
 
-    fn let_go(&self, channel: &str) -> Result<Changed> {
-        match self.channel(channel)? {
-            Some(before) if before.receiver != Receiver::Stopped => {
-                self.stop(Thread::Receiver, &before, Until::NothingComes)?;
-                Ok(Changed::Yes)
-            }
-            _ => Ok(Changed::AlreadySo),
-        }
+    fn halt(&self, thread: Thread, channel: &Channel) -> Result<Halted> {
+        self.stop(thread, channel, Until::Ended)
+    }
+
+    fn let_go(&self, channel: &Channel) -> Result<Halted> {
+        self.stop(Thread::Receiver, channel, Until::NothingComes)
     }
 
     fn forget_source(&self, channel: &str) -> Result<Changed> {
@@ -349,14 +334,16 @@ impl Database for Server {
     }
 
     fn open_writes(&self) -> Result<Changed> {
-        if self.writes()? == Writes::Open {
-            return Ok(Changed::AlreadySo);
-        }
+        let look = variables_question(&STATE);
         // Clears super_read_only with it (MySQL, WL#6799), and never waits for anybody.
-        self.ask("SET GLOBAL read_only = 0")?;
-        match self.writes()? {
-            Writes::Open => Ok(Changed::Yes),
-            writes => Err(
+        let open = "SET GLOBAL read_only = 0".to_owned();
+        let [before, opened, after] = self.ask_all(&[look.clone(), open, look])?;
+        opened?;
+        let writes = |answer| Ok(read_state(&Variables(answer?)).writes);
+        match (writes(before)?, writes(after)?) {
+            (Writes::Open, Writes::Open) => Ok(Changed::AlreadySo),
+            (_, Writes::Open) => Ok(Changed::Yes),
+            (_, writes) => Err(
                 Error::new(Kind::Refused, format!("still {writes:?} afterwards"))
                     .advise("look who else sets read_only on this server"),
             ),
@@ -387,8 +374,16 @@ impl Database for Server {
         self.look_at_semi_sync()
     }
 
+    fn semi_sync_statement(&self, side: Side, on: bool) -> Result<Option<String>> {
+        self.semi_sync_setting(side, "_enabled", on)
+    }
+
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {
         self.set_semi_sync_variable(side, "_enabled", on)
+    }
+
+    fn begin_semi_sync(&self) -> Result<Changed> {
+        self.begin_without_replicas()
     }
 
     fn wait_for_nobody(&self, wait: bool) -> Result<Changed> {
@@ -422,6 +417,12 @@ impl Database for Server {
             false => self.set_lock(&account, locked),
         }
     }
+}
+
+fn variables_question(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    let names = names.join(", ");
+    format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
 }
 
 struct Variables(Answer);

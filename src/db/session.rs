@@ -18,7 +18,7 @@ use mysql_common::row::{Row, RowDeserializer};
 use mysql_common::value::{ServerSide, Value};
 
 use super::endpoint::Endpoint;
-use super::login::{Privacy, Proof};
+use super::login::{Privacy, Proof, advised};
 use super::tls::{self, Tls};
 use super::wire::{LONGEST_PACKET, Wire};
 use crate::config;
@@ -111,20 +111,7 @@ impl Session {
     /// server's number if it gave one.
     pub fn open(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
         Session::begin(endpoint, login, deadline).map_err(|error| {
-            let error = error.during(format!("log in to {endpoint} as {}", login.user));
-            match error.server_code() {
-                _ if error.advice().is_some() => error,
-                // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
-                Some(1045 | 1698) => error.advise(
-                    "correct user and password in the configuration, or make the account: \
-                     hookbox grants --version VERSION",
-                ),
-                // ER_HOST_NOT_PRIVILEGED
-                Some(1130) => error.advise(
-                    "make the account there for this host too: hookbox grants --from ADDRESS",
-                ),
-                _ => error,
-            }
+            advised(error).during(format!("log in to {endpoint} as {}", login.user))
         })
     }
 
@@ -257,6 +244,34 @@ impl Session {
             Some(0xfb) => Err(self.wire.confused("asked for a local file")),
             _ => self.read_rows(),
         }
+    }
+
+    /// The same, with the server's own error as an answer: whatever else fails has broken the
+    /// session.
+    ///
+    /// # Errors
+    /// When the connection fails or time runs out.
+    pub fn reply(&mut self) -> Result<Result<Answer>> {
+        match self.answer() {
+            Err(error) if error.server_code().is_none() => Err(error),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Asks a few questions in one round trip; each has its answer.
+    ///
+    /// # Errors
+    /// As [`Session::reply`].
+    pub fn ask_all<const N: usize>(
+        &mut self,
+        questions: &[String; N],
+    ) -> Result<[Result<Answer>; N]> {
+        self.send_all(questions)?;
+        let mut answers = std::array::from_fn(|_| Ok(Answer::default()));
+        for answer in &mut answers {
+            *answer = self.reply()?;
+        }
+        Ok(answers)
     }
 
     /// Says goodbye, so that the server counts no aborted connection.

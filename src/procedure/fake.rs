@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::db::dialect::Version;
 use crate::db::{
-    Channel, Database, Event, EventStatus, Gtids, History, Identity, Position, Receiver, SemiSync,
-    Side, Source, State, Thread, Writes,
+    Channel, Database, Event, EventStatus, Gtids, Halted, History, Identity, Position, Receiver,
+    Seen, SemiSync, Side, Source, State, Thread, Writes,
 };
 use crate::error::{Error, Kind, Result};
 use crate::link::{Link, Vip};
@@ -78,6 +78,14 @@ impl World {
             scheduled: vec![],
             locked: vec![],
             gtid_position: String::new(),
+        }
+    }
+
+    fn state(&self) -> State {
+        State {
+            server_id: self.id,
+            writes: self.writes,
+            has_super_read_only: false,
         }
     }
 
@@ -163,20 +171,25 @@ impl Database for Fake {
     }
 
     fn state(&self) -> Result<State> {
-        self.call(|world| State {
-            server_id: world.id,
-            writes: world.writes,
-            has_super_read_only: false,
-        })
+        self.call(|world| world.state())
     }
 
     fn channels(&self) -> Result<Vec<Channel>> {
         self.call(|world| world.channel.clone().into_iter().collect())
     }
 
-    fn unapplied(&self, _: &str) -> Result<Option<String>> {
+    fn see(&self) -> Result<Seen> {
+        self.call(|world| Seen {
+            state: world.state(),
+            channels: world.channel.clone().into_iter().collect(),
+            history: world.history.clone(),
+            semi_sync: world.semi_sync.clone(),
+        })
+    }
+
+    fn unapplied(&self, channel: &Channel) -> Result<Option<String>> {
         self.call(|world| {
-            let left = world.unapplied();
+            let left = channel.received.offset - channel.applied.offset;
             if let Some(channel) = world.channel.as_mut().filter(|c| c.applying) {
                 channel.applied.offset += left.min(10);
             }
@@ -270,8 +283,17 @@ impl Database for Fake {
         })
     }
 
-    fn let_go(&self, channel: &str) -> Result<Changed> {
-        self.set_thread(Thread::Receiver, channel, false)
+    fn halt(&self, thread: Thread, channel: &Channel) -> Result<Halted> {
+        let changed = self.set_thread(thread, &channel.name, false)?;
+        Ok(Halted {
+            changed,
+            channels: self.channels()?,
+            history: self.history()?,
+        })
+    }
+
+    fn let_go(&self, channel: &Channel) -> Result<Halted> {
+        self.halt(Thread::Receiver, channel)
     }
 
     fn forget_source(&self, _: &str) -> Result<Changed> {
@@ -335,6 +357,10 @@ impl Database for Fake {
         self.call(|world| world.semi_sync.clone())
     }
 
+    fn semi_sync_statement(&self, side: Side, on: bool) -> Result<Option<String>> {
+        Ok(Some(format!("SET GLOBAL semi-sync {side:?} = {on}")))
+    }
+
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {
         self.call(|world| {
             let is = match side {
@@ -343,7 +369,19 @@ impl Database for Fake {
             };
             let changed = is.is_some_and(|is| is != on);
             *is = is.map(|_| on);
+            let semi = &mut world.semi_sync;
+            if changed && side == Side::Source {
+                semi.waits = on && (semi.waits_for_nobody || semi.first_waits);
+            }
             changed_if(changed)
+        })
+    }
+
+    fn begin_semi_sync(&self) -> Result<Changed> {
+        self.call(|world| {
+            assert_eq!(world.writes, Writes::Open, "it writes to the binary log");
+            world.semi_sync.waits = false;
+            changed_if(world.semi_sync.source.replace(true) == Some(false))
         })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::peers::{Peer, is_source, with_sources};
 use crate::config::Require;
-use crate::db::{Channel, Database, History};
+use crate::db::{Channel, Database, History, Seen};
 use crate::error::{Error, Kind, Result};
 use crate::last_seen::{LastSeen, Look};
 use crate::memory::since_boot;
@@ -95,48 +95,43 @@ impl<'a> Evidence<'a> {
             return Ok(());
         }
         for channel in channels {
-            let answers = |peer: &Peer<'_>| matches!(peer.seen, Ok(s) if is_source(s, channel));
+            let answers = self.peers.iter().any(|peer| is_source(peer, channel));
             let verdict = self.of_silent(channel);
-            if verdict.lossless != Lossless::Proven && !self.peers.iter().any(answers) {
+            if verdict.lossless != Lossless::Proven && !answers {
                 settle(run, &verdict, require)?;
             }
         }
         Ok(())
     }
 
-    /// The verdict on a server that has applied all it received, but for the channels that were
-    /// `given_up`.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub fn verdict(&self, db: &dyn Database, given_up: &[&str]) -> Result<Verdict> {
-        let (channels, own) = (with_sources(db.channels()?, self.peers), db.history()?);
+    /// The verdict on a server that was just seen so, and has applied all it received, but for the
+    /// channels that were `given_up`.
+    pub fn verdict(&self, seen: &Seen, given_up: &[&str]) -> Verdict {
+        let channels = &with_sources(seen.channels.clone(), self.peers);
+        let own = seen.history.as_ref();
         let mut worst = match channels.is_empty() {
             true => self.of_no_replica(),
             false => None,
         };
-        for channel in &channels {
+        for channel in channels {
             let source = &channel.source;
-            let peer = self
-                .peers
-                .iter()
-                .find(|p| matches!(p.seen, Ok(s) if is_source(s, channel)));
+            let peer = self.peers.iter().find(|peer| is_source(peer, channel));
             let verdict = match peer {
                 _ if given_up.contains(&channel.name.as_str()) => violated(format!(
                     "not all that was received from {source} is applied"
                 )),
-                Some(peer) => of_answering(channel, own.as_ref(), peer.db),
+                Some(peer) => of_answering(channel, own, peer.db),
                 None => self.of_silent(channel),
             };
             worst = Some(worse(worst, verdict));
         }
         for peer in self.peers {
-            if let Some(more) = of_other(peer, &channels, own.as_ref()) {
+            if let Some(more) = of_other(peer, channels, own) {
                 worst = Some(worse(worst, more));
             }
         }
         let nobody = || proven("every other server answers, and none has more".to_owned());
-        Ok(worst.unwrap_or_else(nobody))
+        worst.unwrap_or_else(nobody)
     }
 
     /// A server that replicates from nobody has what it has; what others wrote they must say.
@@ -268,7 +263,7 @@ fn of_other(peer: &Peer<'_>, channels: &[Channel], own: Option<&History>) -> Opt
     let Ok(seen) = peer.seen else {
         return None;
     };
-    let is_source = channels.iter().any(|channel| is_source(seen, channel));
+    let is_source = channels.iter().any(|channel| is_source(peer, channel));
     let shares = channels.iter().any(|c| seen.sources.contains(&c.source_id));
     let replicates = channels.is_empty() && !seen.sources.is_empty();
     let theirs = seen.history.as_ref()?;
@@ -371,9 +366,7 @@ mod tests {
             last_seen: &seen,
             asked_at: NOW,
         };
-        evidence
-            .verdict(&Fake::new(World::replica(0)), &[])
-            .unwrap()
+        evidence.verdict(&Fake::new(World::replica(0)).see().unwrap(), &[])
     }
 
     #[track_caller]
@@ -452,7 +445,7 @@ mod tests {
 
     fn verdict_beside(own: &Fake, other: &Fake, seen: &Result<PeerState>) -> Verdict {
         let peers = [Peer { db: other, seen }];
-        Evidence::of(&peers, &[]).verdict(own, &[]).unwrap()
+        Evidence::of(&peers, &[]).verdict(&own.see().unwrap(), &[])
     }
 
     #[test]
@@ -481,10 +474,11 @@ mod tests {
     #[test]
     fn what_was_given_up_is_a_violation_and_who_is_alone_knows_nothing() {
         let evidence = Evidence::of(&[], &[]);
-        let given_up = evidence.verdict(&Fake::new(World::replica(0)), &[""]);
-        assert_eq!(given_up.unwrap().lossless, Lossless::Violated);
-        let alone = evidence.verdict(&Fake::new(World::primary()), &[]);
-        assert_eq!(alone.unwrap().lossless, Lossless::Unknown);
+        let seen = |world| Fake::new(world).see().unwrap();
+        let given_up = evidence.verdict(&seen(World::replica(0)), &[""]);
+        assert_eq!(given_up.lossless, Lossless::Violated);
+        let alone = evidence.verdict(&seen(World::primary()), &[]);
+        assert_eq!(alone.lossless, Lossless::Unknown);
     }
 
     #[test]

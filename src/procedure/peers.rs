@@ -9,7 +9,7 @@ use super::promote::Promotion;
 use crate::config::{OnLag, OnWritablePeer};
 use crate::db::{Channel, Database, PeerState, Position, Receiver, Thread, Writes};
 use crate::error::{Error, Kind, Result};
-use crate::run::Run;
+use crate::run::{Changed, Run};
 use crate::time::Stopwatch;
 
 /// Another server that may be primary, and what it said of itself.
@@ -20,11 +20,11 @@ pub struct Peer<'a> {
     pub seen: &'a Result<PeerState>,
 }
 
-/// Sees to it that `peer` takes no writes, as far as it can be reached.
-pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<()> {
+/// Sees to it that `peer` takes no writes, as far as it can be reached; whether it did.
+pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<Changed> {
     let name = peer.db.name();
     let step = format!("{name} takes no writes");
-    match peer.seen {
+    let closed = match peer.seen {
         Ok(seen) if seen.state.writes != Writes::Open => run.check(&step, || Ok(())),
         Ok(_) if how.on_writable_peer == OnWritablePeer::Fence => {
             run.note(format!("{name} takes writes"));
@@ -55,7 +55,12 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
             run.note(format!("going on without {name}: {}", error.chain()));
             Ok(())
         }
-    }
+    };
+    let was_open = matches!(peer.seen, Ok(seen) if seen.state.writes == Writes::Open);
+    closed.map(|()| match was_open {
+        true => Changed::Yes,
+        false => Changed::AlreadySo,
+    })
 }
 
 fn is_closed(peer: &dyn Database) -> bool {
@@ -112,22 +117,20 @@ pub fn with_sources(mut channels: Vec<Channel>, peers: &[Peer<'_>]) -> Vec<Chann
 }
 
 /// What a source that still answers has written is received before it is left, as long as more of
-/// it arrives.
+/// it arrives; whether that was waited for. `channels` are as they were just seen.
 pub fn receive_rest(
     run: &mut Run<'_>,
     db: &dyn Database,
     peer: &Peer<'_>,
     channels: &[Channel],
     how: Promotion<'_>,
-) -> Result<()> {
-    let Ok(seen) = peer.seen else {
-        return Ok(());
-    };
-    let Some(channel) = channels.iter().find(|c| is_source(seen, c)) else {
-        return Ok(());
+) -> Result<Changed> {
+    let Some(channel) = channels.iter().find(|c| is_source(peer, c)) else {
+        return Ok(Changed::AlreadySo);
     };
     let source = peer.db.name();
-    if channel.receiver != Receiver::Connected {
+    let is_connected = channel.receiver == Receiver::Connected;
+    if !is_connected {
         // It may be asleep until its next try, a minute by default.
         let again = run.act(&format!("connect to {source} again"), || {
             db.set_thread(Thread::Receiver, &channel.name, false)?;
@@ -135,27 +138,29 @@ pub fn receive_rest(
         });
         go_on_if(run, again, || Ok(true))?;
     }
-    let received = wait_for_rest(run, db, peer, channel, how);
+    let received = wait_for_rest(run, db, peer, channel, is_connected, how);
     match received {
-        Err(error) if error.kind() == Kind::Overtaken => Err(error),
+        Err(error) if error.kind() == Kind::Overtaken => return Err(error),
         // It died in the middle of this; then there is no more to be had from it.
         Err(error) if peer.db.state().is_err_and(|e| e.is_silence()) => {
             run.note(format!("going on without {source}: {}", error.chain()));
-            Ok(())
         }
         Err(error) if how.on_lag == OnLag::Force => {
             run.note(format!(
                 "GIVING UP what only {source} has: {}",
                 error.chain()
             ));
-            Ok(())
         }
-        Err(error) => Err(error.advise(format!(
-            "let {source} be the primary, or see why this server does not receive from it; \
-             [promote] on_lag = \"force\" gives up what only {source} has"
-        ))),
-        Ok(()) => Ok(()),
+        received => {
+            return received.map_err(|error| {
+                error.advise(format!(
+                    "let {source} be the primary, or see why this server does not receive from \
+                     it; [promote] on_lag = \"force\" gives up what only {source} has"
+                ))
+            });
+        }
     }
+    Ok(Changed::Yes)
 }
 
 fn wait_for_rest(
@@ -163,9 +168,11 @@ fn wait_for_rest(
     db: &dyn Database,
     peer: &Peer<'_>,
     channel: &Channel,
+    is_as_seen: bool,
     how: Promotion<'_>,
-) -> Result<()> {
+) -> Result<Changed> {
     let mut end: Option<Position> = None;
+    let mut waited = Changed::AlreadySo;
     let mut place = (Position::default(), Stopwatch::start());
     let step = format!("receive the rest from {}", peer.db.name());
     run.wait(&step, how.limit, || {
@@ -175,6 +182,11 @@ fn wait_for_rest(
         let Some(end) = &end else {
             return Ok(None); // it writes no binary log, so there is nothing to receive
         };
+        // What has been received stays so while the receiver runs.
+        if is_as_seen && channel.received.reaches(end) {
+            return Ok(None);
+        }
+        waited = Changed::Yes;
         let now = db.channels()?.into_iter().find(|c| c.name == channel.name);
         let Some(now) = now.filter(|now| !now.received.reaches(end)) else {
             return Ok(None);
@@ -193,7 +205,8 @@ fn wait_for_rest(
             return Err(Error::new(Kind::Refused, what));
         }
         Ok(Some(missing))
-    })
+    })?;
+    Ok(waited)
 }
 
 /// A receiver that was set up anew has no position until its source sends something.
@@ -204,7 +217,43 @@ fn has_all(db: &dyn Database, peer: &dyn Database) -> Result<bool> {
         .is_some_and(|(own, theirs)| own.covers(&theirs)))
 }
 
-/// Whether `channel` replicates from this peer.
-pub fn is_source(peer: &PeerState, channel: &Channel) -> bool {
-    peer.state.server_id == channel.source_id
+/// Whether `peer` is what `channel`, of [`with_sources`], replicates from.
+pub fn is_source(peer: &Peer<'_>, channel: &Channel) -> bool {
+    matches!(peer.seen, Ok(seen) if seen.state.server_id == channel.source_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Fake, World};
+    use super::*;
+
+    #[test]
+    fn a_source_is_known_by_its_id_and_before_it_has_told_that_by_its_address() {
+        let db = Fake::new(World::primary());
+        let seen = db.state().map(|state| PeerState {
+            state,
+            sources: vec![],
+            history: None,
+        });
+        let peer = Peer {
+            db: &db,
+            seen: &seen,
+        };
+        let from = |source: &str, source_id| {
+            let channel = World::replica(0).channel.unwrap();
+            let channel = Channel {
+                source: source.to_owned(),
+                source_id,
+                ..channel
+            };
+            let peers = [Peer {
+                db: &db,
+                seen: &seen,
+            }];
+            is_source(&peer, &with_sources(vec![channel], &peers)[0])
+        };
+        let (address, id) = (db.name(), World::primary().id);
+        assert!(from("db1:3306", id) && !from(&address, id + 1));
+        assert!(from(&address, 0) && !from("db1:3306", 0));
+    }
 }

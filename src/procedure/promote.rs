@@ -10,9 +10,9 @@ use super::peers::{Peer, close_peer, is_source, nobody_opened, receive_rest, wit
 use super::replicate_again;
 use super::semisync;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
-use crate::db::{Database, Writes};
+use crate::db::{Channel, Database, Seen, Writes};
 use crate::error::Result;
-use crate::run::Run;
+use crate::run::{Changed, Run};
 use crate::successor::Successor;
 
 /// How long another server that opened at the same moment has to close again: it looks around at
@@ -57,58 +57,65 @@ pub fn promote<'a>(
     how: Promotion<'a>,
 ) -> Result<()> {
     let name = db.name();
-    let state = db.state()?;
-    let writes = state.writes;
     let peers = evidence.peers;
-    let channels = with_sources(db.channels()?, peers);
-    if writes == Writes::Open && (channels.is_empty() || !how.forget_source) {
+    let see = || {
+        db.see().map(|seen| Seen {
+            channels: with_sources(seen.channels, peers),
+            ..seen
+        })
+    };
+    let mut seen = see()?;
+    let own_id = seen.state.server_id;
+    if seen.state.writes == Writes::Open && (seen.channels.is_empty() || !how.forget_source) {
         run.note(format!("{name} is the primary already"));
         if how.resume {
-            for channel in channels.iter().filter(|c| c.applier_error.is_none()) {
+            let well = |c: &&Channel| c.applier_error.is_none();
+            for channel in seen.channels.iter().filter(well) {
                 replicate_again(run, db, channel)?;
             }
+        }
+        for peer in peers.iter().filter(|p| is_open(p, own_id)) {
+            not_taken_over(run, &seen, peer, how.on_lag)?;
+            close_peer(run, peer, how)?;
         }
         return Ok(());
     }
     run.check(&format!("{name} applies without error"), || {
-        channels.iter().try_for_each(|c| applies(c, how.on_lag))
+        let mut channels = seen.channels.iter();
+        channels.try_for_each(|c| applies(c, how.on_lag))
     })?;
     if let Some(successor) = successor {
-        follows(run, &name, &channels, successor, how.on_lag)?;
+        follows(run, &name, &seen.channels, successor, how.on_lag)?;
     }
-    evidence.can_prove(run, &channels, how.require)?;
-    let history = db.history()?;
+    evidence.can_prove(run, &seen.channels, how.require)?;
     for peer in peers {
-        let own = history.as_ref().map(|history| (history, state.server_id));
-        not_taken_over(run, own, peer, &channels, how.on_lag)?;
+        not_taken_over(run, &seen, peer, how.on_lag)?;
     }
     // Nobody is closed before all who may be a reason to refuse were heard.
-    let takes_writes = |p: &&Peer| matches!(p.seen, Ok(s) if s.state.writes == Writes::Open);
-    let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(takes_writes);
+    let is_open = |peer: &&Peer<'_>| is_open(peer, own_id);
+    let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(is_open);
+    let mut took_time = false;
     for peer in others.into_iter().chain(open) {
-        close_peer(run, peer, how)?;
-        receive_rest(run, db, peer, &channels, how)?;
+        took_time |= close_peer(run, peer, how)? == Changed::Yes;
+        took_time |= receive_rest(run, db, peer, &seen.channels, how)? == Changed::Yes;
     }
-    if how.semi_sync == SemiSyncAt::Switch {
-        semisync::before_opening(run, db)?;
+    if took_time {
+        seen = see()?;
     }
+    let switches = how.semi_sync == SemiSyncAt::Switch;
+    let is_late = switches && semisync::before_opening(run, db, &seen.semi_sync)?;
+    let channels = seen.channels.clone();
     let mut given_up = Vec::new();
     for channel in &channels {
-        let seen = |peer: &Peer<'_>| {
-            peer.seen
-                .as_ref()
-                .is_ok_and(|seen| is_source(seen, channel))
-        };
-        let answers = peers.iter().any(seen);
-        if !apply_received(run, db, channel, answers, how)? {
+        let answers = peers.iter().any(|peer| is_source(peer, channel));
+        if !apply_received(run, db, &mut seen, &channel.name, answers, how)? {
             given_up.push(channel.name.as_str());
         }
     }
     if !run.is_dry() {
-        let verdict = evidence.verdict(db, &given_up)?;
-        settle(run, &verdict, how.require)?;
+        settle(run, &evidence.verdict(&seen, &given_up), how.require)?;
     }
-    nobody_opened(run, peers, state.server_id, Duration::ZERO)?;
+    nobody_opened(run, peers, own_id, Duration::ZERO)?;
     let closed = how.fence;
     run.change(
         &format!("make {name} writable"),
@@ -116,7 +123,7 @@ pub fn promote<'a>(
         &format!("close writes on {name} again"),
         move || db.close_writes(closed.grace, closed.spare),
     )?;
-    nobody_opened(run, peers, state.server_id, GIVING_WAY)?;
+    nobody_opened(run, peers, own_id, GIVING_WAY)?;
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
@@ -130,10 +137,16 @@ pub fn promote<'a>(
             replicate_again(run, db, channel)?;
         }
     }
-    match how.semi_sync == SemiSyncAt::Switch && how.forget_source {
-        true => semisync::after_opening(run, db),
+    match switches {
+        true => semisync::after_opening(run, db, is_late, how.forget_source),
         false => Ok(()),
     }
+}
+
+/// Whether `peer` took writes when it was asked, and is not the server called `own_id` itself.
+fn is_open(peer: &Peer<'_>, own_id: u32) -> bool {
+    let state = peer.seen.as_ref().map(|seen| &seen.state);
+    state.is_ok_and(|state| state.writes == Writes::Open && state.server_id != own_id)
 }
 
 #[cfg(test)]
@@ -488,5 +501,33 @@ mod tests {
         assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
         assert_eq!(fake.world.borrow().writes, Writes::Closed);
         assert_eq!(peer.world.borrow().writes, Writes::Open);
+    }
+
+    #[test]
+    fn a_primary_that_is_told_again_closes_a_peer_that_takes_writes_too_unless_that_took_over() {
+        let open = World {
+            id: 3,
+            ..World::primary()
+        };
+        for (theirs, closes) in [("0-2-1000", true), ("0-2-1000,0-3-1704", false)] {
+            let peer = Fake::new(open.clone());
+            let seen = seen_of(&open, 3).map(|seen| PeerState {
+                history: Some(History::read([theirs, ""])),
+                ..seen
+            });
+            let peers = [Peer {
+                db: &peer,
+                seen: &seen,
+            }];
+            let fake = Fake::new(World {
+                history: Some(History::read(["0-2-1000", ""])),
+                ..World::primary()
+            });
+            let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+            assert_eq!(matches!(outcome, Outcome::Done), closes, "{outcome:?}");
+            let is_closed = peer.world.borrow().writes == Writes::Closed;
+            assert_eq!(is_closed, closes, "{theirs}");
+            assert_eq!(fake.world.borrow().writes, Writes::Open);
+        }
     }
 }

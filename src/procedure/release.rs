@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::demote::{Demotion, end_sessions};
 use super::establish::Address;
 use super::events;
+use super::or_note;
 use crate::db::{Database, Position, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
@@ -70,7 +71,9 @@ pub fn fence<'a>(
     closing: Demotion<'a>,
 ) -> Result<()> {
     if let Some(old) = old {
-        events::stop(run, old)?;
+        // A sick server is closed all the same: its events meet a closed one.
+        let stopped = events::stop(run, old);
+        or_note(run, "events", stopped)?;
         close(run, old, closing)?;
     }
     for address in addresses {
@@ -338,5 +341,22 @@ mod tests {
         let outcome = carry_out(&old, &new, &link, Mode::Real, HOW);
         assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
         assert_eq!(old.world.borrow().writes, Writes::Closed);
+    }
+
+    #[test]
+    fn a_dead_primary_is_closed_though_its_events_cannot_be_stopped() {
+        for call in 0..2 {
+            let old = Fake::failing(primary(), call, Failure::Before);
+            let link = FakeLink::with(&vip());
+            let addresses = [Address {
+                link: &link,
+                vip: vip(),
+            }];
+            let run = Run::new(Deadline::after(Duration::from_secs(5)), Mode::Real, |_| {});
+            let outcome = run.carry_out(|run| fence(run, Some(&old), &addresses, HOW.closing));
+            assert!(matches!(outcome, Outcome::Done), "{call} {outcome:?}");
+            assert_eq!(old.world.borrow().writes, Writes::Closed);
+            assert!(link.vips.borrow().is_empty());
+        }
     }
 }

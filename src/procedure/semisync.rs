@@ -2,28 +2,30 @@
 //! acknowledge.
 
 use super::or_note;
-use crate::db::{Database, Side};
+use crate::db::{Database, SemiSync, Side};
 use crate::error::Result;
 use crate::run::Run;
 
-/// Before a replica becomes the primary: its commits will wait for replicas if it acknowledged
-/// before, but not for replicas that are not there, or the first one would take the whole timeout.
+/// Before a replica, whose semi-sync was just seen so, becomes the primary: its commits will wait for
+/// replicas if it acknowledged before, but not for replicas that are not there, or the first one would take the whole timeout.
 /// So do an applier's commits where the source's side is on already: this comes before it is waited
-/// for.
+/// for. True where that is to be switched on [`after_opening`].
 ///
 /// Taken back if a later step fails. What cannot be done is told: it is no reason to stay a replica.
 ///
 /// # Errors
 /// [`crate::error::Kind::Overtaken`].
-pub fn before_opening<'a>(run: &mut Run<'a>, db: &'a dyn Database) -> Result<()> {
+pub fn before_opening<'a>(
+    run: &mut Run<'a>,
+    db: &'a dyn Database,
+    semi: &SemiSync,
+) -> Result<bool> {
     let name = db.name();
-    let Some(semi) = or_note(run, "semi-sync", db.semi_sync())? else {
-        return Ok(());
-    };
     let is_on = semi.source == Some(true);
     let comes_into_use = semi.replica == Some(true) && semi.source == Some(false);
-    let hangs = semi.waits_for_nobody && semi.clients < semi.needed;
-    if is_on && hangs {
+    let hangs = semi.waits_for_nobody && semi.lacks_replicas();
+    let is_late = semi.first_waits && semi.lacks_replicas();
+    if is_on && (hangs || is_late) {
         // A commit that waits already is not let go by the next step alone.
         let done = run.change(
             &format!("let go the commits on {name} that wait for replicas"),
@@ -42,6 +44,9 @@ pub fn before_opening<'a>(run: &mut Run<'a>, db: &'a dyn Database) -> Result<()>
         );
         or_note(run, "semi-sync", done)?;
     }
+    if is_late {
+        return Ok(is_on || comes_into_use);
+    }
     if comes_into_use || is_on && hangs {
         let done = run.change(
             &format!("let commits on {name} wait for semi-sync replicas"),
@@ -51,15 +56,32 @@ pub fn before_opening<'a>(run: &mut Run<'a>, db: &'a dyn Database) -> Result<()>
         );
         or_note(run, "semi-sync", done)?;
     }
-    Ok(())
+    Ok(false)
 }
 
-/// A primary that has forgotten its source acknowledges to nobody.
+/// Switches the source's side on if it `is_late`. A primary that has forgotten its source
+/// acknowledges to nobody.
 ///
 /// # Errors
 /// As [`before_opening`].
-pub fn after_opening(run: &mut Run<'_>, db: &dyn Database) -> Result<()> {
-    switch(run, db, Side::Source, Side::Replica)
+pub fn after_opening(
+    run: &mut Run<'_>,
+    db: &dyn Database,
+    is_late: bool,
+    has_forgotten: bool,
+) -> Result<()> {
+    if is_late {
+        let step = format!(
+            "let commits on {} wait for semi-sync replicas once one has connected",
+            db.name()
+        );
+        let done = run.act(&step, || db.begin_semi_sync());
+        or_note(run, "semi-sync", done)?;
+    }
+    match has_forgotten {
+        true => switch(run, db, Side::Source, Side::Replica),
+        false => Ok(()),
+    }
 }
 
 /// A server that was closed is to acknowledge to the next primary, and its own commits wait no
@@ -107,18 +129,23 @@ mod tests {
 
     use super::super::fake::{Fake, World};
     use super::*;
-    use crate::db::SemiSync;
     use crate::error::{Error, Kind};
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
 
     fn with(source: Option<bool>, replica: Option<bool>) -> Fake {
+        with_first(false, source, replica)
+    }
+
+    fn with_first(first_waits: bool, source: Option<bool>, replica: Option<bool>) -> Fake {
         Fake::new(World {
             semi_sync: SemiSync {
                 source,
                 replica,
                 needed: 1,
+                waits: source == Some(true),
                 waits_for_nobody: true,
+                first_waits,
                 ..SemiSync::default()
             },
             ..World::replica(0)
@@ -131,9 +158,10 @@ mod tests {
 
     fn promoted(fake: &Fake) -> SemiSync {
         let outcome = carry_out(|run| {
-            before_opening(run, fake)?;
-            assert!(!fake.world.borrow().semi_sync.would_hang());
-            after_opening(run, fake)
+            let is_late = before_opening(run, fake, &fake.semi_sync()?)?;
+            assert!(!fake.world.borrow().semi_sync.waits);
+            fake.open_writes()?;
+            after_opening(run, fake, is_late, true)
         });
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
         fake.world.borrow().semi_sync.clone()
@@ -141,11 +169,11 @@ mod tests {
 
     #[test]
     fn it_goes_with_the_role_and_no_commit_waits_for_replicas_that_are_not_there() {
-        for source in [false, true] {
-            let fake = with(Some(source), Some(true));
+        for (source, first_waits) in [(false, false), (true, false), (false, true), (true, true)] {
+            let fake = with_first(first_waits, Some(source), Some(true));
             let semi = promoted(&fake);
             assert_eq!((semi.source, semi.replica), (Some(true), Some(false)));
-            assert!(!semi.waits_for_nobody);
+            assert!(!semi.waits_for_nobody && !semi.waits);
             carry_out(|run| after_closing(run, &fake));
             let semi = fake.world.borrow().semi_sync.clone();
             assert_eq!((semi.source, semi.replica), (Some(false), Some(true)));
@@ -160,10 +188,10 @@ mod tests {
             (Some(false), None),
         ] {
             let fake = with(source, replica);
-            let before = fake.world.borrow().clone();
+            let before = fake.world.borrow().semi_sync.clone();
             promoted(&fake);
             carry_out(|run| after_closing(run, &fake));
-            assert_eq!(*fake.world.borrow(), before);
+            assert_eq!(fake.world.borrow().semi_sync, before);
         }
     }
 
@@ -172,7 +200,7 @@ mod tests {
         let fake = with(Some(false), Some(true));
         let before = fake.world.borrow().clone();
         let outcome = carry_out(|run| {
-            before_opening(run, &fake)?;
+            before_opening(run, &fake, &fake.semi_sync()?)?;
             run.check("no", || Err(Error::new(Kind::Refused, "no")))
         });
         assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::fake;
 use crate::lab::{Host, Server, wait_until};
-use crate::site::{PASSWORD, Site, database, finish, ms};
+use crate::site::{PASSWORD, Site, database, finish, let_in, ms};
 
 const NO_FENCE: &str = "fence = false";
 
@@ -37,7 +37,7 @@ fn session(host: &Host, user: &str) -> mysql::Result<Conn> {
 fn a_healthy_check_is_one_connection_and_one_question_and_aborts_nothing() {
     need_lab!();
     let (host, server) = database("healthy", "");
-    server.sql("CREATE USER hookbox@'127.0.0.1' IDENTIFIED BY 'change-me'");
+    let_in(&server, "127.0.0.1");
     let count = || {
         let names = [
             "Connections",
@@ -112,7 +112,8 @@ fn a_full_server_is_alive_and_its_other_doors_are_tried() {
         "full",
         "max-connections = 10\nextra-port = 3307\nextra-max-connections = 2\nmax-user-connections = 50",
     );
-    for user in ["filler@localhost", "hookbox@'127.0.0.1'", "plain@localhost"] {
+    let_in(&server, "127.0.0.1");
+    for user in ["filler@localhost", "plain@localhost"] {
         server.sql(&format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'"));
     }
     let site = Site::on(&host, "fence = false");
@@ -184,7 +185,7 @@ fn a_server_that_refuses_this_host_is_alive() {
             .contains("1130"),
         "{seen:?}"
     );
-    server.sql("CREATE USER hookbox@'10.77.9.1' IDENTIFIED BY 'change-me'");
+    let_in(&server, "10.77.9.1");
     site.check().passes("ok");
     std::thread::scope(|scope| {
         scope.spawn(|| {

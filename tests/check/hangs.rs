@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fake::{self, Manners};
 use crate::lab::Host;
-use crate::site::{Site, database, ms};
+use crate::site::{Site, database, let_in, ms};
 
 /// `[check] deadline` by default.
 const DEADLINE: Duration = ms(900);
@@ -103,7 +103,7 @@ fn a_server_stopped_in_its_tracks_is_hung_by_socket_and_by_tcp() {
     let (host, server) = database("frozen", "");
     let by_socket = Site::on(&host, NO_FENCE);
     let by_tcp = Site::by_tcp(&host, "127.0.0.1", NO_FENCE);
-    server.sql("CREATE USER hookbox@'127.0.0.1' IDENTIFIED BY 'change-me'");
+    let_in(&server, "127.0.0.1");
     by_socket.check().told("well, by socket").passes("ok");
     by_tcp.check().told("well, by TCP").passes("ok");
     server.freeze();

@@ -334,3 +334,18 @@ pub fn database(name: &str, settings: &str) -> (Arc<Host>, Server) {
 pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
+
+/// Lets hookbox in from `address` too, by the accounts that `hookbox grants` prints.
+pub fn let_in(server: &Server, address: &str) {
+    server.sql("DROP USER hookbox@localhost");
+    let version = server.ask("SELECT VERSION()");
+    let mut grants = Command::new(env!("CARGO_BIN_EXE_hookbox"));
+    let grants = grants.args(["grants", "--version", &version, "--from", address]);
+    let printed = String::from_utf8(grants.output().unwrap().stdout).unwrap();
+    let lines: Vec<&str> = printed.lines().filter(|l| !l.starts_with("--")).collect();
+    let script = lines.join("\n");
+    let statements = script.split(';').map(str::trim);
+    for sql in statements.filter(|sql| !sql.is_empty()) {
+        server.sql(sql);
+    }
+}

@@ -116,6 +116,7 @@ impl Engine {
         let pairs = [
             ("MASTER", "SOURCE"),
             ("Master", "Source"),
+            ("master", "source"),
             ("SLAVE", "REPLICA"),
             ("Slave", "Replica"),
             ("slave", "replica"),

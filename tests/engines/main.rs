@@ -20,9 +20,12 @@ mod site;
 mod channels;
 mod close;
 mod drain;
+mod events;
 mod login;
+mod lossless;
 mod mha;
 mod rejoin;
+mod semisync;
 mod stuck;
 mod torn;
 
@@ -63,9 +66,18 @@ macro_rules! engine {
                         the_source_is_locked_by_lock_tables
                         a_server_that_starts_is_closed
                         under_load_no_acknowledged_row_is_lost;
+                    lossless:
+                        what_a_dead_source_was_seen_to_have_more_is_told
+                        what_a_source_that_answers_has_more_is_told;
+                    semisync:
+                        semi_sync_goes_with_the_role
+                        a_commit_that_waits_for_a_replica_does_not_hold_up_closing;
+                    events:
+                        events_run_where_the_primary_is;
                     rejoin:
                         an_old_primary_that_was_closed_rejoins
                         an_old_primary_that_was_killed_rejoins
+                        an_old_primary_rejoins_where_nothing_happens
                         what_only_an_old_primary_has_is_named_and_refused
                         what_was_not_replicated_before_a_crash_is_named_and_refused
                         replication_is_encrypted_and_the_source_verified
@@ -95,6 +107,9 @@ macro_rules! engine {
                         both_channels_are_drained;
                     close:
                         under_load_no_acknowledged_row_is_lost;
+                    lossless:
+                        what_a_dead_source_was_seen_to_have_more_is_told
+                        what_a_source_that_answers_has_more_is_told;
                     rejoin:
                         an_old_primary_that_was_closed_rejoins
                         a_replica_that_was_stopped_goes_on;

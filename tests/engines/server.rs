@@ -20,6 +20,9 @@ const PROGRAM: &str = "/usr/sbin/hookbox";
 /// Whether replicas are let in by TLS alone.
 pub struct OnlyByTls(pub bool);
 
+/// Whether hookbox may do what events take (`hookbox grants --events`).
+pub struct ForEvents(pub bool);
+
 pub struct Server {
     pub host: Arc<Host>,
     pub address: String,
@@ -62,34 +65,64 @@ impl Server {
     /// Makes hookbox's account and that of replicas as `hookbox grants` prints them for this server,
     /// and that of an application.
     fn make_accounts(&self) {
-        let version = self.ask("SELECT VERSION()");
         let toml = "[mysql]\nuser = 'hookbox'\npassword_file = '/etc/hookbox/password'\n";
         self.host.write(CONFIG, toml, 0o644);
         self.host
             .write("/etc/hookbox/password", "change-me\n", 0o600);
-        let printed = |whom: &str| {
-            let mut command = self.host.command(env!("CARGO_BIN_EXE_hookbox"));
-            let command = command.args(["grants", "--version", &version, "--for", whom]);
-            let output = command.args(["--from", "10.77.0.%"]).output().unwrap();
-            assert!(output.status.success(), "{output:?}");
-            String::from_utf8(output.stdout).unwrap()
-        };
-        let repl = printed("replication").replace("change-me", "replpass");
-        let app = "CREATE USER app@localhost IDENTIFIED BY 'apppass';
+        self.run_script(&self.printed("mysql", ForEvents(false)));
+        let repl = self.printed("replication", ForEvents(false));
+        self.run_script(&repl.replace("change-me", "replpass"));
+        self.run_script(
+            "CREATE USER app@localhost IDENTIFIED BY 'apppass';
             GRANT ALL ON lab.* TO app@localhost;
-            GRANT ALL ON other.* TO app@localhost;";
+            GRANT ALL ON other.* TO app@localhost;",
+        );
+    }
+
+    /// Makes hookbox's account anew, as it is printed for who has events, or for who has none.
+    pub fn make_account_again(&self, events: ForEvents) {
+        let drop = "SET SESSION sql_log_bin = 0;
+            DROP USER hookbox@localhost;
+            DROP USER hookbox@'10.77.0.%';";
+        let printed = self.printed("mysql", events);
+        self.in_spite_of_super_read_only(|| self.run_script(&format!("{drop}{printed}")));
+    }
+
+    /// What `hookbox grants` prints for the account of `whom`.
+    fn printed(&self, whom: &str, ForEvents(events): ForEvents) -> String {
+        let version = self.ask("SELECT VERSION()");
+        let mut command = self.host.command(env!("CARGO_BIN_EXE_hookbox"));
+        command.args(["grants", "--version", &version, "--for", whom]);
+        command.args(["--from", "10.77.0.%"]);
+        command.args(events.then_some("--events"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs statements as root, in one session.
+    fn run_script(&self, script: &str) {
         let mut root = self.root();
-        for script in [&printed("mysql"), &repl, app] {
-            let lines: Vec<&str> = script.lines().filter(|l| !l.starts_with("--")).collect();
-            let lines = lines.join("\n");
-            for sql in lines
-                .split(";")
-                .map(str::trim)
-                .filter(|sql| !sql.is_empty())
-            {
+        let lines: Vec<&str> = script.lines().filter(|l| !l.starts_with("--")).collect();
+        let script = lines.join("\n");
+        for sql in script.split(';').map(str::trim) {
+            if !sql.is_empty() {
                 root.query_drop(sql)
                     .unwrap_or_else(|e| panic!("{sql}: {e}"));
             }
+        }
+    }
+
+    /// Lets root write while `deed` goes on, also where nobody may.
+    pub fn in_spite_of_super_read_only(&self, deed: impl FnOnce()) {
+        let closed = "SHOW GLOBAL VARIABLES LIKE 'super_read_only'";
+        let is_closed = self.sql(closed).iter().any(|row| row[1] == "ON");
+        if is_closed {
+            self.sql("SET GLOBAL super_read_only = 0");
+        }
+        deed();
+        if is_closed {
+            self.sql("SET GLOBAL super_read_only = 1");
         }
     }
 
@@ -288,7 +321,9 @@ impl Server {
         self.sql(&engine.on_channel("START SLAVE @", channel));
         let columns = ["Slave_IO_Running", "Slave_SQL_Running", "Last_IO_Error"];
         for _ in 0..1000 {
-            if columns.map(|column| self.status_of(channel, column)) == ["Yes", "Yes", ""] {
+            let runs = columns.map(|column| self.status_of(channel, column)) == ["Yes", "Yes", ""];
+            // It says that it runs before it has asked for this.
+            if runs && self.status_of(channel, "Master_Server_Id") != "0" {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));

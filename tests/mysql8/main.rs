@@ -24,6 +24,7 @@ mod words;
 mod changes;
 mod cut_short;
 mod reads;
+mod sessions;
 
 use std::fs;
 use std::path::PathBuf;

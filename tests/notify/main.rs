@@ -8,6 +8,8 @@
     reason = "a test measures time itself, may sleep, and ends where something breaks"
 )]
 
+#[path = "../support/round_trips.rs"]
+mod counter;
 #[path = "../lab/mod.rs"]
 mod lab;
 
@@ -23,6 +25,7 @@ mod lossless;
 mod order;
 mod peers;
 mod promote;
+mod round_trips;
 mod semisync;
 mod shapes;
 mod torn;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Server;
+use crate::db::session::AnswerRow;
 use crate::db::{Database, Side};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
@@ -70,10 +71,11 @@ impl Server {
                     Err(error) if error.kind() == Kind::Timeout && !time.passed() => {}
                     ended => drop(ended?),
                 }
-                waiting = helper.commits_without_acknowledgement()?;
+                let commits = helper.commits_without_acknowledgement(spare)?;
+                waiting = commits.all;
                 // After their sessions, so that no client hears of a commit that no replica has.
                 // Semi-sync's wait does not end with the session (MySQL, ReplSemiSyncMaster::commitTrx).
-                if waiting > 0 && refused.is_none() && !released {
+                if waiting > 0 && commits.heard_of == 0 && refused.is_none() && !released {
                     match helper.set_semi_sync(Side::Source, false) {
                         Err(error) if error.server_code().is_some() => refused = Some(error),
                         switched => released = switched? == Changed::Yes,
@@ -102,11 +104,29 @@ impl Server {
         ended.map_err(|e| e.during(sql))
     }
 
-    /// How many commits wait for the acknowledgement of a semi-sync replica: "Waiting for semi-sync
+    /// The commits that wait for the acknowledgement of a semi-sync replica: "Waiting for semi-sync
     /// ACK from slave", or from replica.
-    fn commits_without_acknowledgement(&self) -> Result<usize> {
-        let sql = "SELECT ID FROM information_schema.PROCESSLIST \
-                   WHERE STATE LIKE 'Waiting for semi-sync ACK%'";
-        Ok(self.ask(sql)?.rows().count())
+    fn commits_without_acknowledgement(&self, spare: &[String]) -> Result<Waiting> {
+        let answer = self.ask(
+            "SELECT ID, USER, COMMAND FROM information_schema.PROCESSLIST \
+             WHERE STATE LIKE 'Waiting for semi-sync ACK%'",
+        )?;
+        // A KILL that stalls or was not sent in time has not reached its session yet.
+        let is_heard_of = |row: &AnswerRow<'_>| {
+            let user = row.get("USER").unwrap_or_default();
+            let is_spared = user == "system user" || spare.iter().any(|name| name == user);
+            row.get("COMMAND") != Some("Killed") && !is_spared
+        };
+        Ok(Waiting {
+            all: answer.rows().count(),
+            heard_of: answer.rows().filter(is_heard_of).count(),
+        })
     }
+}
+
+/// Commits that wait for an acknowledgement.
+struct Waiting {
+    all: usize,
+    /// Those whose clients would hear that they were made.
+    heard_of: usize,
 }
