@@ -3,6 +3,12 @@ FAULT ?= kill
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SBIN = $(DESTDIR)$(PREFIX)/sbin
 
+# A static program starts sooner and runs on every Linux of this processor, whatever its C library.
+# It takes the static part of this one, libc.a. STATIC= builds a dynamic program.
+LIBC := $(shell cc -print-file-name=libc.a)
+STATIC = $(if $(wildcard $(LIBC)),-C target-feature=+crt-static -C relocation-model=static \
+    -C linker=$(CURDIR)/scripts/link-in-order)
+
 # What every test run takes beside this machine's own MariaDB.
 ENGINES = mysql-5.7 mysql-9.7
 
@@ -10,20 +16,23 @@ ENGINES = mysql-5.7 mysql-9.7
 
 help:
 	@echo 'make build            the program, for release: target/release/hookbox'
+	@echo 'make build STATIC=    the same with the C library of this machine'
 	@echo 'make install          it goes to $(SBIN)/hookbox   (PREFIX, DESTDIR)'
 	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
 	@echo 'make demo FAULT=hang  or cut, or stop'
 	@echo 'make bench            what hookbox costs, beside the usual clients; as root'
-	@echo 'make bench PART=check, vip or mha   that alone; RUNS=5 how often what is slow is measured'
+	@echo 'make bench PART=check, vip, sessions, mha or outage   that alone; RUNS=5 how often what is slow'
 	@echo 'make bench BASELINE=DIR   beside that what the scripts in DIR cost'
 	@echo 'make bench CHECK=1    exit 1 if an aim is missed; JSON=FILE the figures'
+	@echo 'make bench DOCS=docs  writes the tables and plots of docs/performance.md anew'
 	@echo 'make test             everything; as root also with real servers, keepalived and networks'
 	@echo 'make test-engines     all six MySQL and MariaDB servers; writes docs/engines.md; as root'
 	@echo 'make lint             formatting, clippy and documentation, warnings denied'
 	@echo 'make fmt              formats the source'
 
+# The flags are for the program alone: what runs at build time, such as macros, cannot be static.
 build:
-	cargo build --release --locked
+	cargo rustc --release --locked --bin hookbox -- $(STATIC)
 
 # A missing check is a success to keepalived, so the program is never away: one file takes the place
 # of the other at once.
@@ -36,9 +45,9 @@ demo: packages
 	cargo build --quiet --locked --bin hookbox --example demo
 	@FAULT=$(FAULT) $(TARGET)/debug/examples/demo
 
-bench: packages
-	cargo build --quiet --locked --release --bin hookbox --example bench
-	@PART=$(PART) BASELINE=$(BASELINE) RUNS=$(RUNS) CHECK=$(CHECK) JSON=$(JSON) \
+bench: packages build
+	cargo build --quiet --locked --release --example bench
+	@PART=$(PART) BASELINE=$(BASELINE) RUNS=$(RUNS) CHECK=$(CHECK) JSON=$(JSON) DOCS=$(DOCS) \
 	    $(TARGET)/release/examples/bench
 
 test: packages engines

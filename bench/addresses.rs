@@ -14,10 +14,11 @@ use crate::report::Report;
 
 const VIP: &str = "10.7.0.100";
 
-/// One way of bringing the address.
+/// One way of bringing the address: hookbox is a program, and `ip` and `arping` are two, that are
+/// called by a shell.
 struct Way {
     name: &'static str,
-    script: String,
+    words: Vec<String>,
 }
 
 /// From the start of the program.
@@ -40,26 +41,28 @@ pub fn run(report: &mut Report, program: &Path, runs: usize) {
     let journal = place.join("journal.jsonl");
     fs::write(&config, format!("[paths]\njournal = {journal:?}\n")).unwrap();
     let hookbox = format!(
-        "exec {} vip add {VIP}/24 dev a0 --config {}",
+        "{} vip add {VIP}/24 dev a0 --config {}",
         program.display(),
         config.display()
     );
+    let hookbox: Vec<String> = hookbox.split(' ').map(str::to_owned).collect();
+    let shell = |script: String| ["sh", "-c", &script].map(str::to_owned).to_vec();
     let tell = format!("ip addr add {VIP}/24 dev a0 && exec arping -q -c 3 -U -I a0 {VIP}");
     for (what, ours, theirs) in [
         (
             "nobody is asked whether he has it",
-            format!("{hookbox} --probe 0s"),
-            tell.clone(),
+            [&hookbox[..], &["--probe=0s".to_owned()]].concat(),
+            shell(tell.clone()),
         ),
         (
             "the neighbours are asked",
-            hookbox,
-            format!("arping -q -D -c 3 -I a0 {VIP} && {tell}"),
+            hookbox.clone(),
+            shell(format!("arping -q -D -c 3 -I a0 {VIP} && {tell}")),
         ),
     ] {
         println!("\nan address comes to a host, {what}; {runs} runs of each, in turns");
         let ways =
-            [("hookbox", ours), ("arping -c 3", theirs)].map(|(name, script)| Way { name, script });
+            [("hookbox", ours), ("arping -c 3", theirs)].map(|(name, words)| Way { name, words });
         let mut took: [Vec<Took>; 2] = Default::default();
         for _ in 0..runs {
             for (way, took) in ways.iter().zip(&mut took) {
@@ -98,13 +101,13 @@ impl Way {
             first_announcement(wire)
         });
         told.recv().unwrap();
-        let script = self.script.clone();
+        let words = self.words.clone();
         let (began, all) = here.run(move || {
             let began = Instant::now();
-            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            let output = Command::new(&words[0]).args(&words[1..]).output().unwrap();
             assert!(
                 output.status.success(),
-                "{script}: {}",
+                "{words:?}: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
             (began, began.elapsed())

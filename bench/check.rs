@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use crate::lab::{Host, Server};
 use crate::report::Report;
+use crate::split;
 
-const SOCKET: &str = "/run/mysqld/mysqld.sock";
-const HOOKBOX: &str = "/usr/sbin/hookbox check_mysql";
+pub const SOCKET: &str = "/run/mysqld/mysqld.sock";
+pub const HOOKBOX: &str = "/usr/sbin/hookbox check_mysql";
 const RUNS: usize = 101;
 
 const INSTANCES: usize = 50;
@@ -20,7 +21,7 @@ const IDLE: usize = 5000;
 
 /// What a start of each program cost, in the stopwatch's columns: microseconds of wall clock and
 /// of processor, KiB.
-type Costs = Vec<[f64; 3]>;
+pub type Costs = Vec<[f64; 3]>;
 
 /// Measures it, and `baseline/check_mysql` as well if that is there.
 pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
@@ -70,6 +71,12 @@ pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
             1.0 / 20.0,
         );
     }
+    // Not the script: beside that nothing else could be seen.
+    split::run(
+        report,
+        &host,
+        &[("mariadb-admin ping", wall[2]), ("mariadb -e", wall[3])],
+    );
     growth(report, &server);
 }
 
@@ -161,7 +168,7 @@ fn compile(name: &str) -> Vec<u8> {
 }
 
 /// Runs the programs in turn; words are separated by spaces, and `+` stands for a space in a word.
-fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
+pub fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
     let runs = RUNS.to_string();
     let mut words = vec![runs];
     for (i, command) in commands.iter().enumerate() {

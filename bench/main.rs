@@ -3,7 +3,8 @@
 //!
 //! Environment: `PART` is one of the parts, default all; `BASELINE` a directory with the scripts
 //! that hookbox replaces; `RUNS` how often the slow things are measured, default 5; `CHECK=1` to
-//! exit with 1 when an aim was missed; `JSON` where the figures go as well.
+//! exit with 1 when an aim was missed; `JSON` where the figures go as well; `DOCS` the directory
+//! with `performance.md`, whose tables and plots are written anew.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,11 +16,18 @@
 
 mod addresses;
 mod check;
+mod docs;
+mod hooks;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[path = "../tests/support/net.rs"]
 mod net;
+mod outage;
+mod plot;
+mod promotion;
 mod report;
+mod sessions;
+mod split;
 mod switch;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +35,8 @@ use std::process::ExitCode;
 
 use report::Report;
 
-const PARTS: [&str; 3] = ["check", "vip", "mha"];
+/// In the order in which they are measured.
+const PARTS: [&str; 6] = ["check", "vip", "sessions", "promotion", "mha", "outage"];
 
 fn main() -> ExitCode {
     if let Some(missing) = lab::missing() {
@@ -44,7 +53,13 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    let docs = setting("DOCS").map(PathBuf::from);
+    if let Some(dir) = &docs
+        && !dir.join("performance.md").exists()
+    {
+        eprintln!("bench: there is no performance.md in {}", dir.display());
+        return ExitCode::from(2);
+    }
     let baseline = setting("BASELINE").map(PathBuf::from);
     let baseline = baseline.as_deref();
     let runs = setting("RUNS").map_or(5, |runs| runs.parse().unwrap_or(5));
@@ -52,17 +67,25 @@ fn main() -> ExitCode {
     let examples = std::env::current_exe().unwrap();
     let program = examples.parent().unwrap().with_file_name("hookbox");
     let mut report = Report::default();
-    if wants("check") {
-        check::run(&mut report, &program, baseline);
-    }
-    if wants("vip") {
-        addresses::run(&mut report, &program, runs);
-    }
-    if wants("mha") {
-        switch::run(&mut report, &program, baseline, runs);
+    for name in PARTS {
+        if part.as_deref().is_some_and(|part| part != name) {
+            continue;
+        }
+        report.begin(name);
+        match name {
+            "check" => check::run(&mut report, &program, baseline),
+            "vip" => addresses::run(&mut report, &program, runs),
+            "sessions" => sessions::run(&mut report, &program, runs),
+            "promotion" => promotion::run(&mut report, &program, baseline, runs),
+            "mha" => switch::run(&mut report, &program, baseline, runs),
+            _ => outage::run(&mut report, &program, runs),
+        }
     }
     if let Some(path) = setting("JSON") {
         report.write(Path::new(&path));
+    }
+    if let Some(dir) = &docs {
+        docs::write(&report, dir);
     }
     match setting("CHECK").is_none() || report.is_reached() {
         true => ExitCode::SUCCESS,

@@ -40,8 +40,8 @@ pub fn command() -> Command {
             Arg::new("deadline")
                 .long("deadline")
                 .value_name("TIME")
-                .value_parser(|text: &str| humantime::parse_duration(text))
-                .help("from start to exit [default: [check] deadline, 900ms]"),
+                .value_parser(hookbox::config::time_limit)
+                .help("from start to exit [default: [check] deadline, 700ms]"),
         )
         .arg(
             Arg::new("on-config-error")

@@ -1,7 +1,7 @@
 //! What every applet starts from: its configuration, its time, its journal, its servers.
 
 use std::cell::OnceCell;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -27,6 +27,8 @@ use hookbox::turn::{Meeting, Wished};
 use nix::sys::signal::Signal;
 use signal_hook::flag;
 
+use crate::asking::{Place, ask_all};
+
 /// What every applet starts from.
 pub struct Context {
     /// What it is called.
@@ -42,13 +44,12 @@ pub struct Context {
     instance: Option<String>,
     server: OnceCell<Server>,
     peers: OnceCell<Vec<Asked>>,
+    /// The number of a signal that has arrived, else 0.
+    signal: OnceCell<Arc<AtomicUsize>>,
 }
 
 /// A peer and what it said of itself, or why it said nothing.
 pub type Asked = (Server, Result<PeerState>);
-
-/// A server that is not on this host, and the account there.
-pub type Place = (Endpoint, Login);
 
 /// The arguments that every applet takes.
 pub fn arguments() -> [Arg; 2] {
@@ -71,6 +72,16 @@ pub fn dry_run() -> Arg {
         .long("dry-run")
         .action(ArgAction::SetTrue)
         .help("ask everything, change nothing, say what would be done")
+}
+
+/// The argument of those that ask and end by themselves.
+pub fn limit(default: &'static str, help: &'static str) -> Arg {
+    Arg::new("limit")
+        .long("limit")
+        .value_name("TIME")
+        .default_value(default)
+        .value_parser(config::time_limit)
+        .help(help)
 }
 
 /// Reads the configuration that `matches` names.
@@ -101,6 +112,7 @@ impl Context {
             config,
             server: OnceCell::new(),
             peers: OnceCell::new(),
+            signal: OnceCell::new(),
         })
     }
 
@@ -110,7 +122,8 @@ impl Context {
     /// # Errors
     /// When the kernel refuses.
     pub fn give_way_to(&self, newer: Option<(Meeting, Wished)>) -> Result<()> {
-        let arrived = Arc::new(AtomicUsize::new(0));
+        // One for all calls: what came before the second is not lost.
+        let arrived = self.signal.get_or_init(Arc::default).clone();
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
             // Caught and not blocked: children inherit what is blocked, and a connection by ssh
             // that is kept would take no SIGTERM.
@@ -184,12 +197,17 @@ impl Context {
         }
     }
 
-    /// The other servers, all asked at the same time for at most `[promote] peer_limit`.
+    /// The other servers, all asked at the same time for at most `[promote] peer_limit`, while the
+    /// server on this host is logged in to.
     ///
     /// # Errors
     /// [`Kind::Config`] when a password cannot be had.
     pub fn peers(&self) -> Result<&[Asked]> {
-        self.peers_as(&Login::local(&self.config.mysql)?)
+        let places = self.places(&Login::local(&self.config.mysql)?)?;
+        let own = self.server()?;
+        // A silent peer takes its time. If this fails it is told when something is asked.
+        let log_in = || drop(own.version());
+        Ok(self.peers.get_or_init(|| self.ask_peers(places, log_in)))
     }
 
     /// The same by an account that is not the one on this host; [`Context::peers`] then gives
@@ -199,7 +217,7 @@ impl Context {
     /// As [`Context::peers`].
     pub fn peers_as(&self, usual: &Login) -> Result<&[Asked]> {
         let places = self.places(usual)?;
-        Ok(self.peers.get_or_init(|| self.ask_peers(places)))
+        Ok(self.peers.get_or_init(|| self.ask_peers(places, || ())))
     }
 
     /// Where [`Context::others`] are, and the accounts there: `usual` where nothing else is said.
@@ -214,8 +232,8 @@ impl Context {
         self.others().into_iter().map(place).collect()
     }
 
-    fn ask_peers(&self, places: Vec<Place>) -> Vec<Asked> {
-        let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, || ());
+    fn ask_peers(&self, places: Vec<Place>, meanwhile: impl FnOnce()) -> Vec<Asked> {
+        let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, meanwhile);
         let patience = self.config.demote.limit;
         places
             .into_iter()
@@ -283,36 +301,8 @@ impl Context {
     }
 }
 
-/// Puts `question` to the servers at all `places` at the same time, each for at most `limit`;
-/// `meanwhile` goes on beside them.
-pub fn ask_all<T: Send, M>(
-    places: &[Place],
-    limit: Duration,
-    question: fn(&Server) -> Result<T>,
-    meanwhile: impl FnOnce() -> M,
-) -> (Vec<Result<T>>, M) {
-    std::thread::scope(|scope| {
-        let ask = |(endpoint, login): &Place| {
-            let (endpoint, login) = (endpoint.clone(), login.clone());
-            scope.spawn(move || question(&Server::new(endpoint, login, Deadline::after(limit))))
-        };
-        let asked: Vec<_> = places.iter().map(ask).collect();
-        let meanwhile = meanwhile();
-        let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
-        let answers = asked
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(lost));
-        (answers.collect(), meanwhile)
-    })
-}
-
 fn see_peer(peer: &Server) -> Result<PeerState> {
-    let channels = peer.channels()?;
-    Ok(PeerState {
-        state: peer.state()?,
-        sources: channels.iter().map(|channel| channel.source_id).collect(),
-        history: peer.history()?,
-    })
+    peer.see().map(PeerState::from)
 }
 
 /// Starts hookbox with these `words` and the configuration of `matches`, detached from this process.
@@ -363,11 +353,29 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Prints what was asked for; whether there is still somebody who reads.
+///
+/// # Errors
+/// When it cannot be written, say into a file on a full file system.
+pub fn answer(text: &str) -> Result<bool> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::new(Kind::Denied, "write to standard output").because(error)),
+    }
+}
+
 /// Logs a failure and what to do about it.
 pub fn complain(error: &Error) {
     log::error!("{}", error.chain());
+    let as_root = || {
+        let may_help = error.is_lack_of_rights() && !nix::unistd::geteuid().is_root();
+        may_help.then_some("run it as root")
+    };
     // What was advised for a question is wrong when it was only cut short.
-    if let Some(advice) = error.advice().filter(|_| error.kind() != Kind::Overtaken) {
+    if error.kind() != Kind::Overtaken
+        && let Some(advice) = error.advice().or_else(as_root)
+    {
         log::error!("try: {advice}");
     }
 }

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use hookbox::config::Unfenced;
-use hookbox::error::{Error, Kind};
+use hookbox::error::{Error, Kind, Result};
 use hookbox::run::Outcome;
+
+use crate::context::complain;
 
 /// MHA logs it and goes on (MasterFailover.pm, MasterRotate.pm); any other status but 0 ends the
 /// failover or the online change. MHA takes statuses modulo 256.
@@ -32,12 +34,13 @@ pub enum Caller {
 pub fn status(caller: Caller, outcome: &Outcome) -> u8 {
     match (caller, outcome) {
         (_, Outcome::Done) => 0,
-        (Caller::Keepalived | Caller::MhaStatus | Caller::MhaOnlineStop, _) => 1,
+        (Caller::MhaStatus | Caller::MhaOnlineStop, _) => 1,
         (Caller::MhaStop(Unfenced::Proceed), Outcome::Partial { .. }) => PROCEED,
         (Caller::MhaStop(_), _) => 1,
         (Caller::MhaStart, Outcome::RolledBack(_)) => 1,
         (Caller::MhaStart, Outcome::Partial { .. }) => PROCEED,
         (caller, Outcome::Refused(error)) => failure(caller, error),
+        (Caller::Keepalived, _) => 1,
         (Caller::Person, Outcome::RolledBack(_)) => 4,
         (Caller::Person, Outcome::Partial { .. }) => 5,
     }
@@ -59,6 +62,20 @@ pub fn failure(caller: Caller, error: &Error) -> u8 {
 /// As [`status`], for `main`.
 pub fn exit(caller: Caller, outcome: &Outcome) -> ExitCode {
     ExitCode::from(status(caller, outcome))
+}
+
+/// As [`failure`], for `main`; it says why.
+pub fn fail(caller: Caller, error: &Error) -> ExitCode {
+    complain(error);
+    ExitCode::from(failure(caller, error))
+}
+
+/// One of both. Why a run failed was said by the run.
+pub fn finish(caller: Caller, result: Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(outcome) => exit(caller, &outcome),
+        Err(error) => fail(caller, &error),
+    }
 }
 
 #[cfg(test)]
@@ -85,8 +102,8 @@ mod tests {
         };
         let outcomes = [
             (Outcome::Done, [0, 0, 0, 0, 0, 0, 0]),
-            (refused(Kind::Usage), [1, 2, 1, 1, 1, 1, 2]),
-            (refused(Kind::Config), [1, 2, 1, 1, 1, 1, 10]),
+            (refused(Kind::Usage), [2, 2, 1, 1, 1, 1, 2]),
+            (refused(Kind::Config), [2, 2, 1, 1, 1, 1, 10]),
             (refused(Kind::Refused), [1, 3, 1, 1, 1, 1, 1]),
             (refused(Kind::Unreachable), [1, 3, 1, 1, 1, 1, 10]),
             (refused(Kind::Overtaken), [1, 3, 1, 1, 1, 1, 1]),

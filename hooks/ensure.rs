@@ -10,8 +10,8 @@ use clap::{Arg, ArgMatches, Command};
 use hookbox::cluster::Seen;
 use hookbox::config::{On, RoleVips};
 use hookbox::error::{Error, Kind, Result};
-use hookbox::link::{Host, Link, Plan, Vip};
-use hookbox::procedure::bring::{announce, in_few_words};
+use hookbox::link::{Host, Link, Vip};
+use hookbox::procedure::bring::{self, in_few_words};
 use hookbox::run::{Mode, Outcome, Run};
 use hookbox::switch::Register;
 use hookbox::turn::Meeting;
@@ -46,15 +46,9 @@ const FILE_MODE: u32 = 0o644;
 
 /// `vip ensure`
 pub fn command() -> Command {
-    let role = Arg::new("role")
-        .value_name("ROLE")
-        .num_args(0..)
-        .help("only the addresses of these roles [default: all]; `vip` of the file is writer");
     Command::new("ensure")
         .about("put addresses where they belong if nobody has them, take off what must not be here")
-        .arg(role)
-        .args(context::arguments())
-        .arg(context::dry_run())
+        .defer(options)
         .after_help(
             "On every database host, where MHA or nobody moves the addresses:\n    \
              systemctl enable --now hookbox-ensure.timer\nWhat would it do now?\n    \
@@ -67,15 +61,20 @@ pub fn command() -> Command {
         )
 }
 
+fn options(command: Command) -> Command {
+    let role = Arg::new("role")
+        .value_name("ROLE")
+        .num_args(0..)
+        .help("only the addresses of these roles [default: all]; `vip` of the file is writer");
+    command
+        .arg(role)
+        .args(context::arguments())
+        .arg(context::dry_run())
+}
+
 /// `vip ensure`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match ensure(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, ensure(name, matches))
 }
 
 /// Addresses that are on one host, all of them or none.
@@ -267,30 +266,14 @@ fn add<'a>(run: &mut Run<'a>, look: &'a Look<'_>, vips: &[Vip], of_primary: bool
     if of_primary {
         run.check(still, || look.still_primary())?;
     }
-    let mut plan = Plan::default();
-    let links = in_few_words(vips.iter().map(|vip| vip.link.clone()));
-    let addresses = in_few_words(vips.iter().map(|vip| vip.address.to_string()));
-    run.check(&format!("{links} can take {addresses}"), || {
-        plan = host.plan(vips)?;
-        Ok(())
-    })?;
-    plan.notes.iter().for_each(|note| run.note(note));
-    let Plan { vips, missing, .. } = plan;
-    let what = in_few_words(missing.iter().map(Vip::to_string));
-    let added = missing.clone();
-    run.change(
-        &format!("add {what}"),
-        || host.add_all(&missing),
-        &format!("delete {what}"),
-        move || host.del_all(&added),
-    )?;
-    announce(run, host, &vips)?;
+    let plan = bring::plan(run, host, vips)?;
+    bring::put_on(run, host, &plan, |added| host.del_all(added))?;
     if run.is_dry() {
         return Ok(());
     }
     // One that is to give way has not looked again yet; else it never will.
     run.wait("no other host took them meanwhile", GIVING_WAY, || {
-        look.stays(&missing, AFTERWARDS)
+        look.stays(&plan.missing, AFTERWARDS)
     })?;
     match of_primary {
         // A switch that has begun meanwhile found nothing to take off.

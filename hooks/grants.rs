@@ -10,7 +10,7 @@ use hookbox::db::grants::{Account, PLACEHOLDER, Role, statements};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::secret::Login;
 
-use crate::context::{self, Context, complain, say};
+use crate::context::{self, Context, answer};
 use crate::contract::{self, Caller};
 
 /// How long the server may take to say its version.
@@ -60,15 +60,9 @@ pub fn command() -> Command {
 
 /// `grants`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match grants(name, matches) {
-        Ok(text) => {
-            say(text.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
+    match grants(name, matches).and_then(|text| answer(text.trim_end())) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => contract::fail(Caller::Person, &error),
     }
 }
 

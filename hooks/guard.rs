@@ -13,7 +13,7 @@ use hookbox::memory::since_boot;
 use hookbox::procedure::establish::Address;
 use hookbox::procedure::withdraw::withdraw;
 use hookbox::run::{Changed, Mode, Outcome};
-use hookbox::turn::{Meeting, Wish, Wished};
+use hookbox::turn::{self, Meeting, Wish, Wished};
 
 use self::look::{Guard, Look};
 use crate::context::{self, Context, complain};
@@ -47,13 +47,7 @@ pub fn command() -> Command {
 
 /// `guard`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match guard(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, guard(name, matches))
 }
 
 fn guard(name: &str, matches: &ArgMatches) -> Result<Outcome> {
@@ -96,11 +90,13 @@ fn guard(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     };
     let verdict = verdict(&look.sight);
     let mut watch = Watch::after(before.as_ref(), verdict, look.at, grace);
-    watch.unfinished = look.unfinished;
+    // Giving up began with a wish of its own: a younger one goes before what is left of it.
+    let newest = meeting.newest().map(|newest| newest.wish);
+    watch.unfinished = look.unfinished && newest != Some(Wish::Primary);
     watch.cut_off = look.sight.cut_off && !(verdict == Verdict::Fine && look.complete);
     write_down(&context, before.as_ref(), &watch, &look.text);
     let has_lasted = !verdict.may_pass() || watch.lasted() >= grace;
-    let finishes = look.unfinished && look.sight.answers;
+    let finishes = watch.unfinished && look.sight.answers;
     if verdict.calls_for_giving_up() && has_lasted || finishes {
         return give_up(&guard, matches, &meeting, &wished, watch, &look);
     }
@@ -162,10 +158,10 @@ fn give_up(
     let outcome = context.run(|run| {
         run.note(&look.text);
         if !dry {
-            meeting.announce(wished)?;
+            turn::or_without(run, meeting.announce(wished))?;
             let patience = run.deadline().at_most(PERIOD);
-            match meeting.take_turn(&context.applet, &patience) {
-                Ok(mine) => turn = Some(mine),
+            match turn::or_without(run, meeting.take_turn(&context.applet, &patience)) {
+                Ok(mine) => turn = mine,
                 // The address must go, whatever holds that run up.
                 Err(error) if error.kind() == Kind::Timeout => run.note(error.chain()),
                 Err(error) => return Err(error),

@@ -13,8 +13,8 @@ use hookbox::error::{Error, Kind, Result};
 use hookbox::{files, script_security};
 
 use crate::APPLETS;
-use crate::context::{complain, dry_run, say};
-use crate::contract::{Caller, failure};
+use crate::context::{dry_run, say};
+use crate::contract::{self, Caller};
 
 const EXAMPLE: &str = "\
 Example:
@@ -53,10 +53,7 @@ pub fn command() -> Command {
 pub fn main(_: &str, matches: &ArgMatches) -> ExitCode {
     match install(matches) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(failure(Caller::Person, &error))
-        }
+        Err(error) => contract::fail(Caller::Person, &error),
     }
 }
 

@@ -17,7 +17,8 @@ use hookbox::procedure::events;
 use hookbox::secret::Login;
 use hookbox::turn::Meeting;
 
-use crate::context::{self, Context, ask_all};
+use crate::asking::ask_all;
+use crate::context::{self, Context};
 
 /// How long this host's server may take besides its peers.
 const OWN_LIMIT: Duration = Duration::from_millis(500);
@@ -55,7 +56,8 @@ fn look(matches: &ArgMatches) -> Result<()> {
     if channels.is_empty() {
         return Ok(());
     }
-    let acknowledged = server.semi_sync()?.acknowledges;
+    // Of several channels it does not say which.
+    let acknowledged = channels.len() == 1 && server.semi_sync()?.acknowledges;
     let places = context.places(&Login::local(&context.config.mysql)?)?;
     let limit = context.config.promote.peer_limit;
     let (answers, ()) = ask_all(&places, limit, see_source, || ());

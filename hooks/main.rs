@@ -1,6 +1,7 @@
 //! `hookbox`: every hook program of MySQL high availability in one file.
 
 mod argv;
+mod asking;
 mod check_mysql;
 mod context;
 mod contract;
@@ -20,6 +21,7 @@ mod notify;
 mod notify_down;
 mod rejoin;
 mod rival;
+mod standby;
 mod status;
 mod undo;
 mod verify;
@@ -204,10 +206,7 @@ fn main() -> ExitCode {
             context::say(&format!("hookbox {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
-        Some(word) if word == "--help" || word == "-h" || word == "help" => {
-            context::say(&listing());
-            ExitCode::SUCCESS
-        }
+        Some(word) if word == "--help" || word == "-h" || word == "help" => help(&args[2..]),
         Some(word) => match find(&word) {
             Some(applet) => start(applet, &args[1..]),
             None => unknown(&word),
@@ -218,6 +217,18 @@ fn main() -> ExitCode {
             warn_about_symlinks();
             ExitCode::from(2)
         }
+    }
+}
+
+/// `hookbox help vip add` is `hookbox vip add --help`.
+fn help(words: &[OsString]) -> ExitCode {
+    let Some(name) = words.first().map(|word| word.to_string_lossy()) else {
+        context::say(&listing());
+        return ExitCode::SUCCESS;
+    };
+    match find(&name) {
+        Some(applet) => start(applet, &[words, &["--help".into()]].concat()),
+        None => unknown(&name),
     }
 }
 
@@ -232,21 +243,27 @@ fn start(applet: &Applet, args: &[OsString]) -> ExitCode {
         log::warn!("`ps` goes on showing the password on the command line: {error}");
     }
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    let command = (applet.command)()
+    let mut command = (applet.command)()
         .name(applet.name)
         .bin_name(format!("hookbox {}", applet.name))
         .about(applet.about)
         .version(env!("CARGO_PKG_VERSION"));
     let tidied = applet.lenient.then(|| mha_args::tidy(&command, args));
-    match command.try_get_matches_from(tidied.as_deref().unwrap_or(args)) {
+    let words = tidied.as_deref().unwrap_or(args);
+    match command.try_get_matches_from_mut(words) {
         Ok(matches) => (applet.main)(applet.name, &matches),
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
-            // What is missing comes on lines of its own.
+            // What is missing comes on lines of its own, and so does what may have been meant.
             let lines = text.lines().take_while(|line| !line.is_empty());
-            let line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+            let mut line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+            if let Some((_, tip)) = text.split_once("tip: ") {
+                line = format!("{line}; {}", tip.lines().next().unwrap_or_default());
+            }
             log::error!("{}", line.strip_prefix("error: ").unwrap_or(&line));
-            log::error!("try: hookbox {} --help", applet.name);
+            let verb = words.iter().find_map(|word| command.find_subcommand(word));
+            let verb = verb.map_or(String::new(), |verb| format!(" {}", verb.get_name()));
+            log::error!("try: hookbox {}{verb} --help", applet.name);
             ExitCode::from(2)
         }
         Err(help) => {
@@ -267,15 +284,24 @@ fn listing() -> String {
 
 fn unknown(word: &str) -> ExitCode {
     hookbox::log::init("hookbox");
-    let nearest = APPLETS
-        .iter()
-        .map(|applet| (strsim::damerau_levenshtein(applet.name, word), applet.name))
-        .min();
-    match nearest {
-        Some((distance, name)) if distance <= 3 => {
-            log::error!("no applet is called {word}; did you mean {name}?");
-        }
-        _ => log::error!("no applet is called {word}; `hookbox` alone lists them"),
+    let likeness = |name: &str| (strsim::jaro_winkler(name, word) * 1000.0) as u32;
+    let nearest = APPLETS.iter().max_by_key(|applet| likeness(applet.name));
+    let of_an_applet = |applet: &&Applet| {
+        (applet.command)()
+            .get_subcommands()
+            .any(|verb| verb.get_name() == word)
+    };
+    if word.starts_with('-') {
+        log::error!("{word} comes after the applet: hookbox APPLET {word}");
+    } else if let Some(applet) = APPLETS.iter().find(of_an_applet) {
+        log::error!(
+            "no applet is called {word}; did you mean {} {word}?",
+            applet.name
+        );
+    } else if let Some(applet) = nearest.filter(|applet| likeness(applet.name) > 700) {
+        log::error!("no applet is called {word}; did you mean {}?", applet.name);
+    } else {
+        log::error!("no applet is called {word}; `hookbox` alone lists them");
     }
     ExitCode::from(2)
 }

@@ -9,8 +9,8 @@ use hookbox::maintenance::{self, Maintenance};
 use hookbox::run::Changed;
 use humantime::{format_duration, format_rfc3339_seconds, parse_duration};
 
-use crate::context::{arguments, complain, dry_run, load, say};
-use crate::contract::{Caller, failure};
+use crate::context::{arguments, dry_run, load, say};
+use crate::contract::{self, Caller};
 
 const EXAMPLE: &str = "\
 Example:
@@ -51,10 +51,7 @@ pub fn main(_: &str, matches: &ArgMatches) -> ExitCode {
             say(&line);
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(failure(Caller::Person, &error))
-        }
+        Err(error) => contract::fail(Caller::Person, &error),
     }
 }
 
@@ -95,14 +92,10 @@ fn describe(on: &Maintenance) -> String {
     )
 }
 
-/// The person behind sudo, if there is one: `root` alone says little.
+/// The person behind sudo, if there is one: `root` alone says little. The number of the account has no
+/// name without the system's databases of users, which no static program can read.
 fn who() -> String {
-    if let Ok(name) = std::env::var("SUDO_USER") {
-        return name;
-    }
-    let uid = nix::unistd::getuid();
-    match nix::unistd::User::from_uid(uid) {
-        Ok(Some(user)) => user.name,
-        _ => format!("uid {uid}"),
-    }
+    let named = ["SUDO_USER", "LOGNAME"].into_iter();
+    (named.filter_map(|name| std::env::var(name).ok()).next())
+        .unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
 }

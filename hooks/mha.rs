@@ -57,13 +57,7 @@ pub fn main(
         who = caller(order, site.context.config.mha.unfenced);
         procedure(&site)
     });
-    match outcome {
-        Ok(outcome) => contract::exit(who, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(who, &error))
-        }
-    }
+    contract::finish(who, outcome)
 }
 
 impl Site {
@@ -144,14 +138,20 @@ impl Site {
         before: impl FnOnce() -> Result<Before>,
     ) -> Result<()> {
         let Call { orig, new, .. } = &self.call;
-        if let Some(open) = self.register.open()?
-            && open.old.is(orig)
-            && (open.reason, &open.new) == (reason, new)
-        {
+        let goes_on =
+            |open: &Record| open.old.is(orig) && (open.reason, &open.new) == (reason, new);
+        let open = self.register.open()?.filter(goes_on);
+        if let Some(open) = open.as_ref().filter(|open| !open.put_away) {
             run.note(format!("goes on with the switch that began at {}", open.at));
             return Ok(());
         }
-        let record = Record::new(reason, orig.clone(), new.clone(), before()?);
+        let before = before()?;
+        // One that takes writes again was put back by hand: it is not how that switch left it.
+        if let Some(open) = open.filter(|_| before.old_writes != Some(Writes::Open)) {
+            run.note(format!("goes on with the switch that began at {}", open.at));
+            return Ok(());
+        }
+        let record = Record::new(reason, orig.clone(), new.clone(), before);
         run.act("write down what is so now", || {
             self.register.write(&record).map(|()| Changed::Yes)
         })
@@ -208,7 +208,9 @@ impl Site {
             }
         }
         if as_before && !began_before {
-            if let Err(error) = self.register.close() {
+            // A switch from another primary stays open.
+            let is_ours = self.switch().is_some();
+            if is_ours && let Err(error) = self.register.close() {
                 complain(&error);
             }
         } else if matches!(self.register.open(), Ok(Some(_))) {

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
-use hookbox::config::SemiSyncAt;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
@@ -12,19 +11,17 @@ use hookbox::last_seen::LastSeen;
 use hookbox::link::{Host, Link};
 use hookbox::maintenance;
 use hookbox::procedure::bring;
-use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::procedure::events;
 use hookbox::procedure::lossless::Evidence;
 use hookbox::procedure::peers::Peer;
 use hookbox::procedure::promote::{Promotion, promote};
-use hookbox::procedure::semisync;
 use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::successor::Successor;
-use hookbox::turn::{Meeting, Turn, Wish, Wished};
+use hookbox::turn::{self, Meeting, Turn, Wish, Wished};
 
-use crate::context::{self, Context, complain};
+use crate::context::{self, Context};
 use crate::contract::{self, Caller};
-use crate::{rejoin, rival};
+use crate::{rejoin, rival, standby};
 
 /// What a promotion takes besides waiting for the applier: a few round trips and, at worst, a
 /// peer whose writers must be ended first.
@@ -109,30 +106,30 @@ fn command(name: &'static str) -> Command {
 
 /// Runs whichever of the notify applets was called.
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match event(matches, name) {
-        Ok(Some(event)) => finish(notify(matches, name, event)),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(error) => finish(Err(error)),
-    }
-}
-
-fn finish(result: Result<Outcome>) -> ExitCode {
-    match result {
-        Ok(outcome) => contract::exit(Caller::Keepalived, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Keepalived, &error))
-        }
-    }
+    let outcome = match event(matches, name) {
+        Ok(Some(event)) => notify(matches, name, event),
+        Ok(None) => Ok(Outcome::Done),
+        Err(error) => Err(error),
+    };
+    contract::finish(Caller::Keepalived, outcome)
 }
 
 /// What has happened; `None` for events that call for nothing here.
 fn event(matches: &ArgMatches, name: &str) -> Result<Option<Event>> {
-    if let Some(event) = Event::from_word(name) {
-        return Ok(Some(event));
-    }
     let words: Vec<&String> = matches.get_many("words").into_iter().flatten().collect();
-    let Some(state) = words.get(2) else {
+    let state = words.get(2);
+    if let Some(event) = Event::from_word(name) {
+        // As the generic `notify` it would be called whatever happens, and do the same.
+        return match state.and_then(|state| Event::from_word(state)) {
+            Some(said) if said.wish() != event.wish() => {
+                let what = format!("{name} is not for the state {}", words[2]);
+                Err(Error::new(Kind::Usage, what)
+                    .advise("notify \"/usr/sbin/hookbox notify\" in keepalived.conf"))
+            }
+            _ => Ok(Some(event)),
+        };
+    }
+    let Some(state) = state else {
         return Err(Error::new(Kind::Usage, "which state? no words were given")
             .advise("hookbox notify INSTANCE mysql MASTER 100"));
     };
@@ -165,10 +162,14 @@ fn notify(matches: &ArgMatches, name: &str, event: Event) -> Result<Outcome> {
     context.give_way_to(Some((meeting.clone(), wished.clone())))?;
     let mut turn: Option<Turn> = None;
     let outcome = context.run(|run| {
-        meeting.announce(&wished)?;
-        let mine = meeting.take_turn(name, run.deadline())?;
-        let unfinished = mine.unfinished.clone();
-        turn = Some(mine);
+        if event == Event::Master {
+            meeting.announce(&wished)?;
+            turn = Some(meeting.take_turn(name, run.deadline())?);
+        } else {
+            turn::or_without(run, meeting.announce(&wished))?;
+            turn = turn::or_without(run, meeting.take_turn(name, run.deadline()))?;
+        }
+        let unfinished = turn.as_ref().and_then(|turn| turn.unfinished.clone());
         if let Some(work) = &unfinished {
             run.note(format!("the run before was cut short: {work}"));
         }
@@ -233,16 +234,8 @@ fn become_standby<'a>(
     event: Event,
     resume: bool,
 ) -> Result<()> {
-    let how = Demotion {
-        resume,
-        ..context.demotion()
-    };
     let db = context.server()?;
-    events::stop_if_open(run, db, &context.config.paths.run)?;
-    demote(run, db, how)?;
-    if context.config.promote.semi_sync == SemiSyncAt::Switch {
-        semisync::after_closing(run, db)?;
-    }
+    standby::close(run, context, db, resume)?;
     let successor = match event {
         Event::Stop => None, // no time for questions to others
         _ => remember_successor(run, context, db)?,
@@ -260,14 +253,16 @@ fn become_standby<'a>(
 /// A peer that takes writes, while neither replicates from the other, has taken over. Gives its
 /// name, if there is no doubt which one it is.
 fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Result<Option<String>> {
-    let own_id = db.state()?.server_id;
-    let channels = db.channels()?;
+    let own = db.see()?;
     let mut successors = Vec::new();
     for (peer, seen) in context.peers()? {
         let Ok(seen) = seen else { continue };
         let successor = Successor::now(peer.name(), seen.state.server_id);
-        let follows_us = seen.sources.contains(&own_id);
-        if seen.state.writes == Writes::Open && !follows_us && !successor.is_source_of(&channels) {
+        let follows_us = seen.sources.contains(&own.state.server_id);
+        if seen.state.writes == Writes::Open
+            && !follows_us
+            && !successor.is_source_of(&own.channels)
+        {
             run.act(
                 &format!("remember that {} took over", successor.name),
                 || {

@@ -10,7 +10,7 @@ use hookbox::keepalived;
 use hookbox::maintenance;
 use hookbox::run::Outcome;
 
-use crate::context::{self, Context, complain};
+use crate::context::{self, Context};
 use crate::contract::{self, Caller};
 
 /// A signal is sent, and nothing is waited for: keepalived ends its scripts before itself.
@@ -34,13 +34,7 @@ pub fn command() -> Command {
 
 /// `notify_down`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match notify_down(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Keepalived, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Keepalived, &error))
-        }
-    }
+    contract::finish(Caller::Keepalived, notify_down(name, matches))
 }
 
 fn notify_down(name: &str, matches: &ArgMatches) -> Result<Outcome> {

@@ -16,7 +16,7 @@ use hookbox::secret::Login;
 use hookbox::successor::Successor;
 use hookbox::turn::{Meeting, Turn, Wish, Wished};
 
-use crate::context::{self, Context, complain, say};
+use crate::context::{self, Context, say};
 use crate::contract::{self, Caller};
 
 /// How long the source may take over one question.
@@ -72,13 +72,7 @@ pub fn command() -> Command {
 
 /// `rejoin`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match begin(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, begin(name, matches))
 }
 
 fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
@@ -106,7 +100,7 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     let mut turn: Option<Turn> = None;
     let outcome = context.run(|run| {
         run.check("this server is to be a standby", || {
-            meeting.still_wanted(&wished).map_err(not_wanted)
+            meeting.still_wanted(&wished).map_err(|_| not_wanted())
         })?;
         if !dry {
             context.give_way_to(Some((meeting.clone(), wished.clone())))?;
@@ -137,8 +131,8 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
     });
     if let Some(turn) = turn {
         match outcome.error().map(Error::kind) {
-            // It was closed first, as it should be; nothing is half done.
-            Some(Kind::Refused) => turn.end(&Outcome::Done),
+            // It was closed first, as it should be; nothing is half done, by this run.
+            Some(Kind::Refused) if turn.unfinished.is_none() => turn.end(&Outcome::Done),
             _ => turn.end(&outcome),
         }
     }
@@ -179,9 +173,8 @@ fn source_server(context: &Context, host: &str, port: u16) -> Result<Server> {
     Ok(Server::new(endpoint, login, context.deadline.clone()).patient(PATIENCE))
 }
 
-fn not_wanted(error: Error) -> Error {
+fn not_wanted() -> Error {
     Error::new(Kind::Refused, "this server was last told to be the primary")
-        .because(error)
         .advise("hookbox notify_backup")
 }
 

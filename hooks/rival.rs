@@ -38,13 +38,12 @@ pub fn put_out(run: &mut Run<'_>, context: &Context, owner: &Known, vips: &[Vip]
     let login = Login::on_peer(peer, &Login::local(&config.mysql)?)?;
     let endpoint = Endpoint::Tcp(peer.host.clone(), peer.port);
     let db = Server::new(endpoint, login, context.deadline.clone());
-    close(run, context, &db)?;
     let side = Side {
         name: peer.name().to_owned(),
         address: peer.host.clone(),
         port: peer.port,
         ssh: Place {
-            name: peer.host.clone(),
+            name: peer.name().to_owned(),
             address: peer.host.clone(),
             user: None,
             port: None,
@@ -55,7 +54,10 @@ pub fn put_out(run: &mut Run<'_>, context: &Context, owner: &Known, vips: &[Vip]
     let vips: Vec<Vip> = (vips.iter())
         .map(|vip| mha::on_host(config, &side, vip))
         .collect();
-    let Some(host) = mha::remote(context, &side, &vips, config.ssh.connect)? else {
+    // It logs in while writes are closed.
+    let host = mha::remote(context, &side, &vips, config.ssh.connect)?;
+    close(run, context, &db)?;
+    let Some(host) = host else {
         return Ok(());
     };
     for vip in vips {

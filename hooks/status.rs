@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::local::Local;
 use self::nagios::Grade;
 use self::survey::Survey;
-use crate::context::{self, Context, complain, say};
+use crate::context::{self, Context, answer, complain, say};
 use crate::contract::{self, Caller};
 
 mod local;
@@ -64,8 +64,9 @@ pub fn command() -> Command {
 
 /// `vip status`
 pub fn vip_command() -> Command {
-    options(Command::new("status"))
+    Command::new("status")
         .about("where every virtual address is, who answers through it, and whether that is right")
+        .defer(options)
         .after_help(
             "    hookbox vip status --watch\n    hookbox vip status --format nagios\n\
              Exit status: 0 all are where they belong; 2 wrong arguments or configuration; 3 one \
@@ -94,12 +95,7 @@ fn options(command: Command) -> Command {
         .long("watch")
         .action(ArgAction::SetTrue)
         .help("again every second until Ctrl-C");
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value(LIMIT)
-        .value_parser(humantime::parse_duration)
-        .help("how long all hosts together may take to answer");
+    let limit = context::limit(LIMIT, "how long all hosts together may take to answer");
     command
         .args(context::arguments())
         .args([json, format, output, watch, limit])
@@ -129,8 +125,8 @@ fn tell(name: &str, matches: &ArgMatches, with_local: bool) -> ExitCode {
         let told =
             look(name, matches, with_local).and_then(|status| tell_once(&status, format, matches));
         match told {
-            Ok(_) if matches.get_flag("watch") => {}
-            Ok(exit) => return ExitCode::from(exit),
+            Ok((_, true)) if matches.get_flag("watch") => {}
+            Ok((exit, _)) => return ExitCode::from(exit),
             Err(error) => {
                 complain(&error);
                 if format == Format::Nagios {
@@ -157,8 +153,8 @@ fn look(name: &str, matches: &ArgMatches, with_local: bool) -> Result<Status> {
     Ok(Status { local, survey })
 }
 
-/// Gives the exit status.
-fn tell_once(status: &Status, format: Format, matches: &ArgMatches) -> Result<u8> {
+/// Gives the exit status, and whether there is still somebody who reads.
+fn tell_once(status: &Status, format: Format, matches: &ArgMatches) -> Result<(u8, bool)> {
     let (text, exit) = match format {
         Format::Text => (text::text(status), status.exit()),
         // A struct of texts and numbers has a form as JSON.
@@ -172,12 +168,13 @@ fn tell_once(status: &Status, format: Format, matches: &ArgMatches) -> Result<u8
             (line, grade as u8)
         }
     };
-    match matches.get_one::<PathBuf>("output") {
+    let is_read = match matches.get_one::<PathBuf>("output") {
         Some(path) => {
             let put = files::replace(path, format!("{text}\n").as_bytes(), FILE_MODE);
             let failed =
                 |error| Error::new(Kind::Refused, path.display().to_string()).because(error);
             put.map_err(failed)?;
+            true
         }
         None if matches.get_flag("watch") && format == Format::Text => {
             // Home, the text, and whatever is below it cleared: no flicker.
@@ -186,11 +183,11 @@ fn tell_once(status: &Status, format: Format, matches: &ArgMatches) -> Result<u8
             } else {
                 ""
             };
-            say(&format!("{clear}{text}\n"));
+            answer(&format!("{clear}{text}\n"))?
         }
-        None => say(&text),
-    }
-    Ok(exit)
+        None => answer(&text)?,
+    };
+    Ok((exit, is_read))
 }
 
 impl Status {

@@ -16,7 +16,7 @@ use hookbox::run::{Mode, Outcome};
 use hookbox::secret::Login;
 use hookbox::switch::{Reason, Record, Register, Side};
 
-use crate::context::{self, Context, complain, say};
+use crate::context::{self, Context, say};
 use crate::contract::{self, Caller};
 use crate::mha::{addresses_on, ask_through, remote, server, vips_on};
 
@@ -44,13 +44,7 @@ pub fn command() -> Command {
 
 /// `undo`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
-    match undo(name, matches) {
-        Ok(outcome) => contract::exit(Caller::Person, &outcome),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
-    }
+    contract::finish(Caller::Person, undo(name, matches))
 }
 
 fn undo(name: &str, matches: &ArgMatches) -> Result<Outcome> {

@@ -3,25 +3,18 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use hookbox::error::{Error, Kind, Result};
 
-use crate::context::{self, Context, complain, say};
+use crate::context::{self, Context, say};
 use crate::contract::{self, Caller};
 use crate::status::survey::{VipSeen, survey};
 
 /// `vip verify`
 pub fn command() -> Command {
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value("2s")
-        .value_parser(humantime::parse_duration)
-        .help("how long all hosts together may take to answer");
     Command::new("verify")
         .about("connect through every virtual address and compare who answers with who should")
-        .arg(limit)
-        .args(context::arguments())
+        .defer(options)
         .after_help(
             "    hookbox vip verify && echo the writer is the primary\n\
              Compared are server_id and server_uuid, with what the servers say of themselves at \
@@ -31,15 +24,17 @@ pub fn command() -> Command {
         )
 }
 
+fn options(command: Command) -> Command {
+    let limit = context::limit("2s", "how long all hosts together may take to answer");
+    command.arg(limit).args(context::arguments())
+}
+
 /// `vip verify`
 pub fn main(name: &str, matches: &ArgMatches) -> ExitCode {
     match verify(name, matches) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(contract::failure(Caller::Person, &error))
-        }
+        Err(error) => contract::fail(Caller::Person, &error),
     }
 }
 

@@ -47,45 +47,59 @@ Exit status: 0 done, or was so already; 2 wrong arguments; 3 refused, nothing ch
 
 /// The command line.
 pub fn command() -> Command {
-    let label = Arg::new("label")
-        .long("label")
-        .value_name("LABEL")
-        .help("name that old ifconfig shows, at most 15 bytes");
-    let repeats = Arg::new("repeats")
-        .long("repeats")
-        .value_name("MS,MS")
-        .value_parser(value_parser!(u32))
-        .value_delimiter(',')
-        .hide(true);
-    let vip = || address().required(true);
+    // Each verb's options are made when it is called: the others would be made in the outage.
+    let verb = |name, about, options| Command::new(name).about(about).defer(options);
     Command::new("vip")
         .after_help(EXAMPLE)
         .subcommand_required(true)
         .subcommand(status::vip_command())
         .subcommand(ensure::command())
         .subcommand(verify::command())
-        .subcommand(
-            verb("add", "put it on its interface and announce it")
-                .args([vip(), label, probe(), on_conflict(), schedule()])
-                .arg(context::dry_run()),
-        )
-        .subcommand(
-            verb("del", "take it off its interface")
-                .arg(vip())
-                .arg(context::dry_run()),
-        )
-        .subcommand(
-            verb(
-                "show",
-                "show this host's addresses, or whether it has this one",
-            )
-            .arg(address()),
-        )
-        .subcommand(
-            verb("announce", "tell the neighbours where it is")
-                .args([vip(), repeats, schedule()])
-                .arg(context::dry_run()),
-        )
+        .subcommand(verb(
+            "add",
+            "put it on its interface and announce it",
+            add_options,
+        ))
+        .subcommand(verb("del", "take it off its interface", del_options))
+        .subcommand(verb(
+            "show",
+            "show this host's addresses, or whether it has this one",
+            |command| options(command).arg(address()),
+        ))
+        .subcommand(verb(
+            "announce",
+            "tell the neighbours where it is",
+            announce_options,
+        ))
+}
+
+fn add_options(command: Command) -> Command {
+    let label = Arg::new("label")
+        .long("label")
+        .value_name("LABEL")
+        .help("name that old ifconfig shows, at most 15 bytes");
+    options(command)
+        .args([address().required(true), label])
+        .args([probe(), on_conflict(), schedule()])
+        .arg(context::dry_run())
+}
+
+fn del_options(command: Command) -> Command {
+    options(command)
+        .arg(address().required(true))
+        .arg(context::dry_run())
+}
+
+fn announce_options(command: Command) -> Command {
+    let repeats = Arg::new("repeats")
+        .long("repeats")
+        .value_name("MS,MS")
+        .value_parser(value_parser!(u32))
+        .value_delimiter(',')
+        .hide(true);
+    options(command)
+        .args([address().required(true), repeats, schedule()])
+        .arg(context::dry_run())
 }
 
 fn probe() -> Arg {
@@ -113,21 +127,13 @@ fn schedule() -> Arg {
         .help("when the neighbours are told [default: [network] announce]")
 }
 
-fn verb(name: &'static str, about: &'static str) -> Command {
+fn options(command: Command) -> Command {
     let json = Arg::new("json")
         .long("json")
         .action(ArgAction::SetTrue)
         .help("print one line of JSON");
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value(DEFAULT_LIMIT)
-        .value_parser(humantime::parse_duration)
-        .help("how long it may take");
-    Command::new(name)
-        .about(about)
-        .args([json, limit])
-        .args(context::arguments())
+    let limit = context::limit(DEFAULT_LIMIT, "how long it may take");
+    command.args([json, limit]).args(context::arguments())
 }
 
 fn address() -> Arg {
@@ -204,7 +210,9 @@ fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) ->
             }
         },
     );
-    if let Ok(held) = host.list() {
+    if matches.get_flag("json")
+        && let Ok(held) = host.list()
+    {
         report.here.replace(Some(here(&vips, &held)));
     }
     Ok(outcome)

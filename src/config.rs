@@ -19,6 +19,7 @@ mod server;
 
 pub use change::{Demote, OnLag, OnWritablePeer, Promote, Rejoin, Require, SemiSyncAt};
 pub use check::Check;
+pub use duration::time_limit;
 pub use load::{instances, load};
 pub use mha::{Host, Mha, Ssh, Unfenced, VipMissing};
 pub use network::{Network, OnConflict};

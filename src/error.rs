@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 /// The result of anything that can fail here.
@@ -104,6 +106,22 @@ impl Error {
         matches!(self.kind, Kind::Unreachable | Kind::Timeout)
     }
 
+    /// Whether the kernel said: you may not.
+    pub fn is_lack_of_rights(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let by_std = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            let by_nix = error.downcast_ref::<Errno>();
+            if by_std == Some(io::ErrorKind::PermissionDenied)
+                || matches!(by_nix, Some(Errno::EACCES | Errno::EPERM))
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// The failure and all its causes in one line, outermost first.
     pub fn chain(&self) -> String {
         let mut line = self.what.clone();
@@ -132,6 +150,18 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lack_of_rights_is_the_kernels_word_however_deep() {
+        let of = |cause: io::Error| Error::new(Kind::Config, "read").because(cause);
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(of(denied()).during("load").is_lack_of_rights());
+        assert!(!of(io::ErrorKind::NotFound.into()).is_lack_of_rights());
+        let sent = Error::new(Kind::Denied, "send").because(Errno::EPERM);
+        assert!(sent.is_lack_of_rights());
+        let server = Error::new(Kind::Denied, "log in").because("Access denied");
+        assert!(!server.is_lack_of_rights());
+    }
 
     #[test]
     fn chain_names_every_cause_once_and_advice_survives() {

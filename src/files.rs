@@ -41,13 +41,18 @@ impl Opened {
     /// # Errors
     /// As [`read`].
     pub fn read(self) -> io::Result<String> {
-        // One more than there is, so that the second read finds the end.
-        let mut text = String::with_capacity(self.metadata.len().min(LIMIT) as usize + 1);
-        self.file.take(LIMIT + 1).read_to_string(&mut text)?;
-        match text.len() as u64 > LIMIT {
-            true => Err(io::Error::other("larger than 1 MiB")),
-            false => Ok(text),
+        // One more byte is asked for than there is: less is the end.
+        let mut bytes = vec![0; self.metadata.len().min(LIMIT) as usize + 1];
+        let length = (&self.file).read(&mut bytes)?;
+        let ended = length < bytes.len();
+        bytes.truncate(length);
+        if !ended {
+            self.file.take(LIMIT + 1).read_to_end(&mut bytes)?;
         }
+        if bytes.len() as u64 > LIMIT {
+            return Err(io::Error::other("larger than 1 MiB"));
+        }
+        String::from_utf8(bytes).map_err(|_| io::Error::other("not a text file (UTF-8)"))
     }
 }
 

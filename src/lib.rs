@@ -4,6 +4,7 @@
 //! its [`run::Outcome`] into an exit status. Read [`run`] first.
 
 pub mod check;
+mod child;
 pub mod cluster;
 pub mod config;
 pub mod db;

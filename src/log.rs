@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ::log::Level;
@@ -32,27 +33,25 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// What a pipe takes at once when it is ready: `PIPE_BUF` of Linux.
 const PIPE_BUF: usize = 4096;
 
+static STDERR_IS_MUTE: LazyLock<bool> = LazyLock::new(|| is_dev_null(io::stderr()));
+
 /// Starts logging for `applet`. `RUST_LOG` chooses the level as env_logger has it, `info` by
 /// default. Lines carry no time: syslog and the journal have their own.
 pub fn init(applet: &str) {
-    let stderr_is_mute = is_dev_null(io::stderr());
     let name = applet.to_owned();
-    let pid = std::process::id();
     let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
     builder.format(move |line, record| {
         let text = record.args().to_string();
+        let pid = std::process::id();
         for part in text.lines() {
-            match stderr_is_mute {
+            match *STDERR_IS_MUTE {
                 true => writeln!(line, "<{}>{name}[{pid}]: {part}", priority(record.level()))?,
                 false => writeln!(line, "{name}: {part}")?,
             }
         }
         Ok(())
     });
-    builder.target(Target::Pipe(match stderr_is_mute {
-        true => Box::new(Syslog::at(SYSLOG)),
-        false => Box::new(Patient::new(io::stderr())),
-    }));
+    builder.target(Target::Pipe(Box::new(Outlet(None))));
     // Only a second start fails, and then the first one stands.
     let _ = builder.try_init();
 }
@@ -62,6 +61,25 @@ fn is_dev_null(stream: impl AsFd) -> bool {
         let device = SFlag::from_bits_truncate(stream.st_mode) & SFlag::S_IFMT;
         device == SFlag::S_IFCHR && (major(stream.st_rdev), minor(stream.st_rdev)) == NULL
     })
+}
+
+/// Stderr or syslog, looked for when the first line is there: most checks log none.
+struct Outlet(Option<Box<dyn Write + Send>>);
+
+impl Write for Outlet {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let open = || -> Box<dyn Write + Send> {
+            match *STDERR_IS_MUTE {
+                true => Box::new(Syslog::at(SYSLOG)),
+                false => Box::new(Patient::new(io::stderr())),
+            }
+        };
+        self.0.get_or_insert_with(open).write(lines)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Facility and severity as syslog(3) has them.

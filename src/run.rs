@@ -186,7 +186,10 @@ impl<'a> Run<'a> {
                 self.tell(Mark::Done, step, None);
                 Ok(())
             }
-            Err(error) => Err(self.failed(step, error)),
+            Err(error) => {
+                self.tell(Mark::Failed, step, Some(error.chain()));
+                Err(error.during(format!("check that {step}")))
+            }
         }
     }
 

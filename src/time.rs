@@ -35,6 +35,8 @@ pub struct Deadline {
 struct Shared {
     at: Cell<Instant>,
     watch: Cell<Option<Watch>>,
+    /// When the watch was last asked, or set.
+    asked: Cell<Instant>,
 }
 
 impl Deadline {
@@ -46,6 +48,7 @@ impl Deadline {
             shared: Rc::new(Shared {
                 at: Cell::new(started + limit),
                 watch: Cell::new(None),
+                asked: Cell::new(started),
             }),
             own: None,
         }
@@ -95,10 +98,17 @@ impl Deadline {
     /// # Errors
     /// What the watch says: SIGTERM arrived, or a newer state change overtook this run.
     pub fn ask_watch(&self) -> Result<()> {
+        self.shared.asked.set(Instant::now());
         let watch = self.shared.watch.take();
         let answer = watch.as_ref().map_or(Ok(()), |watch| watch());
         self.shared.watch.set(watch);
         answer
+    }
+
+    /// How long a wait may go on before the watch is asked again. To ask costs some system calls,
+    /// more than many an answer does that is waited for.
+    fn until_watch(&self) -> Duration {
+        SLICE.saturating_sub(self.shared.asked.get().elapsed())
     }
 
     /// Waits for `pause`, or until the deadline if that is sooner.
@@ -140,10 +150,12 @@ impl Deadline {
     pub fn any_ready(&self, fds: &[BorrowedFd<'_>], events: PollFlags) -> Result<Vec<usize>> {
         let mut polled: Vec<PollFd> = fds.iter().map(|fd| PollFd::new(*fd, events)).collect();
         loop {
-            self.ask_watch()?;
+            if self.until_watch().is_zero() {
+                self.ask_watch()?;
+            }
             let left = self.left();
             let slice = if self.is_watched() {
-                left.min(SLICE)
+                left.min(self.until_watch())
             } else {
                 left
             };

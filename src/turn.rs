@@ -5,22 +5,24 @@
 //! each run writes down its wish, unless a younger process has written one, and waits its turn. A
 //! run whose wish is no longer the newest ends before its next step.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::run::Outcome;
+use crate::run::{Outcome, Run};
 use crate::time::Deadline;
 
 /// Between two tries to get the turn.
 const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// In the turn's file while nothing is unfinished. Not nothing: the file keeps its block that way,
+/// so that the next run can write although the file system is full by then.
+const BLANK: &str = "\n";
 
 /// What an orchestrator wants this server to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +122,9 @@ impl Meeting {
     /// # Errors
     /// [`Kind::Overtaken`] when a younger process wants something else.
     pub fn announce(&self, wished: &Wished) -> Result<()> {
-        let file = self.lock("wish", FlockArg::LockExclusive)?;
+        let file = self.open("wish")?;
+        // Held for a read or a write of a few bytes in memory, so waiting for it is not bounded.
+        file.lock().map_err(|error| self.trouble("wish", error))?;
         if let Some(newest) = read_wish(&file)
             && newest.is_younger_than(wished)
         {
@@ -132,7 +136,8 @@ impl Meeting {
 
     /// The newest wish, if anybody had one since boot.
     pub fn newest(&self) -> Option<Wished> {
-        let file = self.lock("wish", FlockArg::LockShared).ok()?;
+        let file = self.open("wish").ok()?;
+        file.lock_shared().ok()?;
         read_wish(&file)
     }
 
@@ -151,11 +156,12 @@ impl Meeting {
     ///
     /// # Errors
     /// When the file behind it cannot be used.
-    pub fn try_turn(&self, name: &str) -> Result<Option<Flock<File>>> {
-        match Flock::lock(self.open(name)?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(self.trouble(name, errno.into())),
+    pub fn try_turn(&self, name: &str) -> Result<Option<File>> {
+        let file = self.open(name)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(self.trouble(name, error)),
         }
     }
 
@@ -184,9 +190,10 @@ impl Meeting {
         let mut unfinished = String::new();
         let _ = lock.read_to_string(&mut unfinished);
         rewrite(&lock, doing).map_err(|e| self.trouble("turn", e))?;
+        let unfinished = unfinished.trim();
         Ok(Turn {
             lock,
-            unfinished: (!unfinished.is_empty()).then_some(unfinished),
+            unfinished: (!unfinished.is_empty()).then(|| unfinished.to_owned()),
         })
     }
 
@@ -202,23 +209,22 @@ impl Meeting {
             .map_err(|e| self.trouble(name, e))
     }
 
-    fn lock(&self, name: &str, how: FlockArg) -> Result<Flock<File>> {
-        // Held for a read or a write of a few bytes in memory, so waiting for it is not bounded.
-        Flock::lock(self.open(name)?, how).map_err(|(_, errno)| self.trouble(name, errno.into()))
-    }
-
     fn trouble(&self, name: &str, error: std::io::Error) -> Error {
         Error::new(
             Kind::Refused,
             format!("use {}", self.dir.join(name).display()),
         )
+        .advise(match error.kind() {
+            ErrorKind::StorageFull => "make room there, or set [paths] run",
+            _ => "run as root, or set [paths] run to a directory of this account",
+        })
         .because(error)
     }
 }
 
 /// The right to work alone, until it is dropped.
 pub struct Turn {
-    lock: Flock<File>,
+    lock: File,
     /// What the run before was doing when it was cut short.
     pub unfinished: Option<String>,
 }
@@ -233,8 +239,24 @@ impl Turn {
             Outcome::Partial { .. } => false,
         };
         if nothing_left {
-            let _ = rewrite(&self.lock, "");
+            let _ = rewrite(&self.lock, BLANK);
         }
+    }
+}
+
+/// What a run that closes writes makes of a wish or a turn that it cannot have because of the file
+/// behind it: it goes on without. A server left open is worse than two runs at once.
+///
+/// # Errors
+/// That another run goes before this one, or does not end.
+pub fn or_without<T>(run: &Run<'_>, result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(had) => Ok(Some(had)),
+        Err(error) if error.kind() == Kind::Refused => {
+            run.note(format!("going on all the same: {}", error.chain()));
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -258,10 +280,11 @@ fn read_wish(mut file: &File) -> Option<Wished> {
     serde_json::from_str(&text).ok()
 }
 
+/// Cuts the file off last, so that it needs no new block on a full file system.
 fn rewrite(mut file: &File, text: &str) -> std::io::Result<()> {
     file.rewind()?;
-    file.set_len(0)?;
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 #[cfg(test)]

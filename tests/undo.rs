@@ -199,7 +199,7 @@ fn the_manager_is_told_from_a_host_whose_server_is_down_by_one_file_for_all() {
     assert!(manager.text.starts_with("manager: "), "{}", manager.text);
     let down = status(&cluster.db3.host);
     assert_eq!(down.status, Some(3), "{}", down.text);
-    assert!(down.text.contains("does not answer"), "{}", down.text);
+    assert!(down.text.contains("cannot be asked"), "{}", down.text);
 }
 
 #[test]
@@ -291,6 +291,43 @@ fn a_failover_that_mha_gives_up_is_put_back_and_stopped_replicas_are_named() {
     assert_eq!(undone.status, Some(0), "{}", undone.text);
     let advice = "10.77.0.13:3306 has stopped replicating from 10.77.0.11:3306; on it: START SLAVE";
     assert!(undone.text.contains(advice), "{}", undone.text);
+    site.serves_as_before();
+}
+
+#[test]
+fn a_stop_of_another_primary_that_is_refused_leaves_the_switch_open() {
+    let Some(site) = Site::new() else { return };
+    site.stop();
+    let other = [
+        "--command=stop",
+        "--orig_master_host=10.77.0.12",
+        "--orig_master_port=3399",
+        "--new_master_host=10.77.0.13",
+    ];
+    let refused = site.hookbox("master_ip_online_change", &other);
+    assert_eq!(refused.status, Some(1), "{}", refused.text);
+    let undone = site.hookbox("undo", &[]);
+    assert_eq!(undone.status, Some(0), "{}", undone.text);
+    site.serves_as_before();
+}
+
+#[test]
+fn a_primary_that_was_put_back_by_hand_is_put_away_as_it_is_by_then() {
+    let Some(site) = Site::new() else { return };
+    let db1 = site.db(1);
+    let words = [&["--command=stopssh", "--ssh_user=root"], &OLD[..]].concat();
+    db1.sql("SET GLOBAL event_scheduler = OFF");
+    let said = site.hookbox("master_ip_failover", &words);
+    assert_eq!(said.status, Some(0), "{}", said.text);
+    db1.sql("SET GLOBAL read_only = 0, GLOBAL event_scheduler = ON");
+    db1.host.sh(&format!(
+        "ip addr add {VIP}/24 dev eth0; arping -q -c1 -U -I eth0 {VIP}"
+    ));
+    let said = site.hookbox("master_ip_failover", &words);
+    assert_eq!(said.status, Some(0), "{}", said.text);
+    site.is_put_away();
+    let undone = site.hookbox("undo", &[]);
+    assert_eq!(undone.status, Some(0), "{}", undone.text);
     site.serves_as_before();
 }
 

@@ -98,7 +98,12 @@ impl<'a> Look<'a> {
         let (here, missing) = self.split(vips)?;
         match &self.own().seen {
             Ok(own) if own.is_writable() => self.on_primary(vips, missing),
-            _ if here.is_empty() => Ok(Wish::Fine("not here, as it should be".to_owned())),
+            Ok(_) if here.is_empty() => Ok(Wish::Fine(
+                "not here, as it should be: the server here takes no writes".to_owned(),
+            )),
+            Err(_) if here.is_empty() => Ok(Wish::Fine(
+                "not here, and not added: the server here does not answer".to_owned(),
+            )),
             Ok(_) => Ok(match cluster::primary(&self.members) {
                 Ok(primary) => {
                     let primary = self.name(primary);

@@ -14,8 +14,9 @@ use hookbox::switch::Reason;
 
 use super::{Site, addresses_on, ask_through, remote, server, vips_on};
 
-/// How long an old primary may take to say whether it takes writes. After `stop` it has nothing
-/// else to do; one whose host is gone says nothing, and meanwhile there is no primary.
+/// How long a server may take to say how it is. An old primary has nothing else to do after `stop`;
+/// one whose host is gone says nothing, and meanwhile there is no primary. Of a new one that says
+/// nothing not more is asked than it takes to know that.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Brings the new primary into service. It goes forward only: MHA turns the replicas round next.
@@ -43,6 +44,7 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
     let began_before = site.has_begun();
     let login = site.new_login()?;
     let db = server(context, side, login.clone());
+    let hasty = db.another().patient(ANSWER);
     let old_login = call.orig_login.clone().unwrap_or(login.clone());
     let old = server(context, &call.orig, old_login);
     let patient_old = old.another().patient(ANSWER);
@@ -54,11 +56,21 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
             (Reason::Failover, true) => false,
             _ => put_away(run, site, reason, (&old, &db), &left)?,
         };
-        note_unapplied(run, &db);
         let asked = old_answers.then_some(&patient_old as &dyn Database);
-        run.note(format!("{NOTE}{}", lossless::of_switch(&db, asked)));
+        let db = match hasty.state() {
+            Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+            Err(error) if error.is_silence() => {
+                run.note(format!("{} does not answer: {}", db.name(), error.chain()));
+                &hasty
+            }
+            _ => {
+                note_unapplied(run, &db);
+                run.note(format!("{NOTE}{}", lossless::of_switch(&db, asked)));
+                &db
+            }
+        };
         let ask = |vip: &Vip| ask_through(vip, side.port, &login, &context.deadline);
-        let mut established = establish(run, &db, &addresses, site.closing(), Some(&ask));
+        let mut established = establish(run, db, &addresses, site.closing(), Some(&ask));
         let before = site
             .switch()
             .map(|switch| switch.before)
@@ -68,7 +80,7 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
             let unlocked = run.act(&step, || patient_old.set_account_lock(account, false));
             established = established.and(unlocked);
         }
-        site.finish(run, &db, &before, established)
+        site.finish(run, db, &before, established)
     });
     if !is_put_away {
         site.after_stop(&outcome, began_before);

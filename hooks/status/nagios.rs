@@ -71,7 +71,7 @@ fn findings(status: &Status) -> Vec<(Grade, String)> {
                 true => Grade::Critical,
                 false => Grade::Warning,
             };
-            found.push((grade, format!("{} does not answer: {error}", host.host)));
+            found.push((grade, format!("{} cannot be asked: {error}", host.host)));
         }
         if host.replicates == Some(false) && host.writable == Some(false) {
             found.push((Grade::Warning, format!("{} does not replicate", host.host)));

@@ -32,7 +32,7 @@ fn server(local: &Local) -> Vec<String> {
         None => format!("{}: no server here", local.role),
     });
     if let Some(error) = &local.error {
-        lines.push(format!("  does not answer: {error}"));
+        lines.push(format!("  cannot be asked: {error}"));
     }
     let channels = local.channels.iter();
     lines.extend(channels.map(|channel| format!("  {}", replication(channel))));
@@ -62,7 +62,7 @@ fn host(host: &HostSeen) -> String {
         false => host.host.clone(),
     };
     if let Some(error) = &host.error {
-        return format!("{name}: does not answer: {error}");
+        return format!("{name}: cannot be asked: {error}");
     }
     let writes = match host.writable {
         Some(true) => "open",

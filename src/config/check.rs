@@ -58,7 +58,7 @@ pub struct Check {
 impl Default for Check {
     fn default() -> Self {
         Check {
-            deadline: Duration::from_millis(900),
+            deadline: Duration::from_millis(700),
             confirm: Duration::from_millis(200),
             pass_on: vec![Class::Auth, Class::Connections, Class::Blocked],
             witness: Vec::new(),

@@ -27,12 +27,27 @@ impl Visitor<'_> for Text {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-        match humantime::parse_duration(text) {
-            Ok(duration) if duration > LONGEST => Err(E::custom("longer than a day")),
-            Ok(duration) => Ok(duration),
-            Err(error) => Err(E::custom(format!(
-                "not a duration such as \"900ms\" or \"1m 30s\": {error}"
-            ))),
-        }
+        parse(text).map_err(E::custom)
+    }
+}
+
+fn parse(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > LONGEST => Err("longer than a day".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!(
+            "not a duration such as \"900ms\" or \"1m 30s\": {error}"
+        )),
+    }
+}
+
+/// A time limit, as an argument gives it.
+///
+/// # Errors
+/// What is wrong with it; nothing can be done in no time.
+pub fn time_limit(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("it cannot be 0".to_owned()),
+        limit => Ok(limit),
     }
 }

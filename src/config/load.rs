@@ -69,7 +69,16 @@ fn read(named: Option<&Path>) -> Result<(PathBuf, String)> {
         Err(error) if may_be_missing && error.kind() == std::io::ErrorKind::NotFound => {
             Ok((path, String::new()))
         }
-        Err(error) => Err(Error::new(Kind::Config, path.display().to_string()).because(error)),
+        Err(error) => {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let error = Error::new(Kind::Config, path.display().to_string()).because(error);
+            Err(match missing {
+                true => {
+                    error.advise("name the file that is meant: --config FILE, or $HOOKBOX_CONFIG")
+                }
+                false => error,
+            })
+        }
     }
 }
 
@@ -249,9 +258,15 @@ fn complain(source: &Source, document: &DeTable, error: &toml::de::Error) -> Err
     // way to ask.
     let named: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
     let mut hint = None;
+    let message = error.message().replace("a sequence", "a list in [ ]");
     let what = match (error.message().split(' ').next(), named.as_slice()) {
         (Some("unknown"), [found, known @ ..]) => {
-            hint = nearest(found, known).map(|near| format!("did you mean `{near}`?"));
+            hint = match (*found, known.contains(&"password_file")) {
+                ("password", true) => {
+                    Some("it stands in a file of its own: `password_file`".to_owned())
+                }
+                _ => nearest(found, known).map(|near| format!("did you mean `{near}`?")),
+            };
             match error.message().starts_with("unknown field") {
                 true => {
                     hint = hint.or_else(|| home_of(found));
@@ -270,7 +285,7 @@ fn complain(source: &Source, document: &DeTable, error: &toml::de::Error) -> Err
         }
         (Some("missing"), [missing]) => format!("`{missing}` is missing in [{}]", path.join(".")),
         _ if is_secret(key) => format!("`{key}`{table}: not what belongs here"),
-        _ => format!("`{key}`{table}: {}", error.message()),
+        _ => format!("`{key}`{table}: {message}"),
     };
     Error::new(Kind::Config, source.complain(span, &what, hint.as_deref()))
 }

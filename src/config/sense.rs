@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Config, Mysql, OnLag, Peer, Require, Tls};
+use crate::witness::Witness;
 
 /// Clients wait while the neighbours are asked.
 const LONGEST_PROBE: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ pub fn contradiction(config: &Config) -> Option<Contradiction> {
         .or_else(|| limits(config))
         .or_else(|| losses(config))
         .or_else(|| network(config))
+        .or_else(|| witnesses(config))
         .or_else(|| password_sources(config))
         .or_else(|| certificates(config))
         .or_else(|| relative_paths(config))
@@ -128,6 +130,16 @@ fn network(config: &Config) -> Option<Contradiction> {
         return found(&["network.probe"], "`probe` cannot be longer than 1s");
     }
     found(&["network.announce"], network.fault_of_announce()?)
+}
+
+fn witnesses(config: &Config) -> Option<Contradiction> {
+    let faults = config
+        .check
+        .witness
+        .iter()
+        .map(|text| Witness::parse(text).err());
+    let (n, fault) = (faults.enumerate()).find_map(|(n, fault)| Some((n, fault?)))?;
+    found(&[&format!("check.witness.{n}")], fault.chain())
 }
 
 fn losses(config: &Config) -> Option<Contradiction> {

@@ -1,7 +1,7 @@
 //! Where a server listens, and getting there without ever blocking.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use nix::sys::socket::{
     sockopt,
 };
 
+use super::resolver::resolve;
 use crate::error::{Error, Kind, Result};
 use crate::time::Deadline;
 
@@ -107,26 +108,4 @@ fn new_socket(family: AddressFamily) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     socket(family, SockType::Stream, flags, None)
         .map_err(|errno| Error::new(Kind::Bug, "open a socket").because(errno))
-}
-
-/// The addresses of `host`. A name is looked up in a thread that is left behind when it does not
-/// answer in time, since the system's resolver knows no deadline.
-fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let name = host.to_owned();
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let found = (name.as_str(), port).to_socket_addrs();
-        let _ = tell.send(found.map(|addresses| addresses.collect::<Vec<_>>()));
-    });
-    match told.recv_timeout(deadline.left()) {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => Err(Error::new(Kind::Unreachable, format!("look up {host}"))
-            .because(error)
-            .advise("use the address instead of the name in the configuration")),
-        Err(_) => Err(Error::new(Kind::Timeout, format!("look up {host}"))
-            .advise("use the address instead of the name in the configuration")),
-    }
 }

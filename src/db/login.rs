@@ -1,11 +1,15 @@
 //! The client's side of a login, by the conversations that `mysql_common` knows.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mysql_common::auth::plugins::{AuthProc, ChallengeResponsePlugin, Context};
+use mysql_common::auth::plugins::client_ed25519::ClientEd25519;
+use mysql_common::auth::plugins::mysql_clear_password::MysqlClearPassword;
+use mysql_common::auth::plugins::mysql_native_password::MysqlNativePassword;
+use mysql_common::auth::plugins::parsec::Parsec;
+use mysql_common::auth::plugins::{ChallengeResponsePlugin, Context};
 use mysql_common::packets::AuthPlugin;
 
+use super::sha2;
 use crate::error::{Error, Kind, Result};
 use crate::secret::{Login, Password};
 
@@ -24,10 +28,19 @@ pub enum Privacy {
 
 /// The client's side of a login conversation.
 pub struct Proof<'a> {
-    procedure: AuthProc,
+    plugin: Plugin,
     means: Means<'a>,
+}
+
+/// The conversations that are known; not mysql_common's list of them, for the sake of [`sha2`].
+enum Plugin {
+    Clear(MysqlClearPassword),
+    Ed25519(ClientEd25519),
+    Native(MysqlNativePassword),
+    Parsec(Parsec),
+    Sha2(sha2::Conversation),
     /// The server identifies the peer of the unix socket and asks nothing.
-    silent: bool,
+    Silent,
 }
 
 /// What a login conversation may use.
@@ -58,10 +71,18 @@ impl<'a> Proof<'a> {
                 "use the unix socket, tls = \"verify_ca\", or an account with another login plugin",
             ));
         }
-        let silent = matches!(plugin.as_bytes(), b"auth_socket" | b"unix_socket");
-        let procedure = match silent {
-            true => AuthProc::MysqlNativePassword(Default::default()),
-            false => AuthProc::init(plugin).map_err(|_| unsupported(plugin))?,
+        let sha2 = |plugin| Plugin::Sha2(sha2::Conversation::new(plugin));
+        let known = match plugin {
+            AuthPlugin::MysqlClearPassword => Plugin::Clear(Default::default()),
+            AuthPlugin::Ed25519 => Plugin::Ed25519(Default::default()),
+            AuthPlugin::MysqlNativePassword => Plugin::Native(Default::default()),
+            AuthPlugin::Parsec => Plugin::Parsec(Default::default()),
+            AuthPlugin::CachingSha2Password => sha2(sha2::Plugin::Caching),
+            AuthPlugin::Sha256Password => sha2(sha2::Plugin::Plain),
+            _ => match plugin.as_bytes() {
+                b"auth_socket" | b"unix_socket" => Plugin::Silent,
+                _ => return Err(unsupported(plugin)),
+            },
         };
         let means = Means {
             password: &login.password,
@@ -69,9 +90,8 @@ impl<'a> Proof<'a> {
             privacy,
         };
         Ok(Proof {
-            procedure,
+            plugin: known,
             means,
-            silent,
         })
     }
 
@@ -80,16 +100,24 @@ impl<'a> Proof<'a> {
     /// # Errors
     /// [`Kind::Denied`] when the server does not keep to the conversation.
     pub fn respond(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>> {
-        if self.silent {
-            return Ok(None);
-        }
         let failed = || Error::new(Kind::Denied, "the login conversation failed");
-        // mysql_common panics at a public key that is none (`PublicKey::from_pem`), and whoever
-        // answers in the server's place can send one.
-        let run = AssertUnwindSafe(|| self.procedure.run(&self.means, challenge));
-        let response = catch_unwind(run)
-            .map_err(|_| failed().because("what the server sent makes no sense"))?
-            .map_err(|error| failed().because(error))?;
+        let means = &self.means;
+        let response = match &mut self.plugin {
+            Plugin::Silent => return Ok(None),
+            Plugin::Sha2(conversation) => {
+                let Means {
+                    scramble, privacy, ..
+                } = means;
+                return conversation
+                    .respond(means.pass(), scramble, *privacy, challenge)
+                    .map_err(|_| failed().because("what the server sent makes no sense"));
+            }
+            Plugin::Clear(plugin) => plugin.run(means, challenge),
+            Plugin::Ed25519(plugin) => plugin.run(means, challenge),
+            Plugin::Native(plugin) => plugin.run(means, challenge),
+            Plugin::Parsec(plugin) => plugin.run(means, challenge),
+        };
+        let response = response.map_err(|error| failed().because(error))?;
         Ok(response.data().map(<[u8]>::to_vec))
     }
 }
@@ -125,4 +153,20 @@ fn unsupported(plugin: &AuthPlugin<'_>) -> Error {
         ),
     )
     .advise("use mysql_native_password, caching_sha2_password, ed25519, parsec or the unix socket")
+}
+/// Says what to do about a login that the server refused with its number.
+pub fn advised(error: Error) -> Error {
+    match error.server_code() {
+        _ if error.advice().is_some() => error,
+        // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+        Some(1045 | 1698) => error.advise(
+            "correct user and password in the configuration, or make the account: \
+             hookbox grants --version VERSION",
+        ),
+        // ER_HOST_NOT_PRIVILEGED
+        Some(1130) => {
+            error.advise("make the account there for this host too: hookbox grants --from ADDRESS")
+        }
+        _ => error,
+    }
 }

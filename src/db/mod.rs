@@ -7,9 +7,11 @@ pub mod gtid;
 pub mod history;
 mod login;
 pub mod relay;
+mod resolver;
 pub mod semisync;
 pub mod server;
 pub mod session;
+mod sha2;
 pub mod source;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
@@ -39,12 +41,15 @@ pub trait Database {
     /// Who it is and whether it takes writes.
     fn state(&self) -> Result<State>;
 
+    /// Who it is and what it has, asked in one round trip.
+    fn see(&self) -> Result<Seen>;
+
     /// What it replicates, one entry a channel; none on a server that is no replica.
     fn channels(&self) -> Result<Vec<Channel>>;
 
-    /// What this channel, as it was just seen, has received and not applied; `None` when it has
-    /// applied everything that can ever be applied. A transaction of which only the beginning arrived
-    /// cannot.
+    /// What this channel, which was just seen so, has received and not applied; `None` when it has
+    /// applied everything that can ever be applied. A transaction of which only the beginning
+    /// arrived cannot.
     fn unapplied(&self, channel: &Channel) -> Result<Option<String>>;
 
     /// Whether its appliers have nothing more to do, as it looks. Only a look at what is unapplied
@@ -78,7 +83,15 @@ pub trait Database {
     /// Starts or stops one thread of one channel.
     fn set_thread(&self, thread: Thread, channel: &str, run: bool) -> Result<Changed>;
 
-    /// Forgets the source of one channel, with its relay log.
+    /// Stops receiving from a source that answers nobody; done when nothing more is received. The
+    /// thread may still be on its way out then, and a statement about it or the applier waits for
+    /// that. As [`Database::halt`] it looks again.
+    fn let_go(&self, channel: &Channel) -> Result<Halted>;
+
+    /// Stops one thread of this channel, which was just seen so, and looks again, in one round trip.
+    fn halt(&self, thread: Thread, channel: &Channel) -> Result<Halted>;
+
+    /// Forgets the source of one channel, with its relay log; what still runs is stopped.
     fn forget_source(&self, channel: &str) -> Result<Changed>;
 
     /// Lets it take writes, and reads back that it does.
@@ -93,8 +106,11 @@ pub trait Database {
     /// account, not those in `spare`.
     fn sessions(&self, spare: &[String]) -> Result<Vec<u64>>;
 
-    /// Ends these sessions; those that are gone already do not matter.
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed>;
+    /// Has these sessions ended, in at most `limit`; those that are gone already do not matter.
+    fn end_sessions(&self, ids: &[u64], limit: Duration) -> Result<Changed>;
+
+    /// How many of these sessions are there, also of those that were ended and are on their way out.
+    fn remaining(&self, ids: &[u64]) -> Result<usize>;
 
     /// The transactions that sessions of applications have open, each by a name of its own.
     fn transactions(&self, spare: &[String]) -> Result<Vec<String>>;
@@ -170,6 +186,37 @@ impl State {
     }
 }
 
+/// What a server says of itself when it is asked for all at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Who it is and whether it takes writes.
+    pub state: State,
+    /// What it replicates.
+    pub channels: Vec<Channel>,
+    /// Whose transactions it has.
+    pub history: Option<History>,
+    /// How semi-sync stands.
+    pub semi_sync: SemiSync,
+}
+
+impl Seen {
+    /// The channel of this name.
+    pub fn channel(&self, name: &str) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.name == name)
+    }
+}
+
+/// A replica that has just been told to stop a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halted {
+    /// Whether the thread ran.
+    pub changed: Changed,
+    /// What it replicates now.
+    pub channels: Vec<Channel>,
+    /// Whose transactions it has now.
+    pub history: Option<History>,
+}
+
 /// What a peer says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
@@ -179,6 +226,20 @@ pub struct PeerState {
     pub sources: Vec<u32>,
     /// Whose transactions it has.
     pub history: Option<History>,
+}
+
+impl From<Seen> for PeerState {
+    fn from(seen: Seen) -> PeerState {
+        PeerState {
+            state: seen.state,
+            sources: seen
+                .channels
+                .iter()
+                .map(|channel| channel.source_id)
+                .collect(),
+            history: seen.history,
+        }
+    }
 }
 
 /// A place in a binary log.
@@ -245,6 +306,16 @@ pub enum Receiver {
     Connecting,
     /// Not running.
     Stopped,
+}
+
+impl Channel {
+    /// Whether this thread of it runs.
+    pub fn runs(&self, thread: Thread) -> bool {
+        match thread {
+            Thread::Receiver => self.receiver != Receiver::Stopped,
+            Thread::Applier => self.applying,
+        }
+    }
 }
 
 /// One replication channel of a replica.

@@ -5,23 +5,28 @@ mod bell;
 mod channel;
 mod closing;
 mod events;
+mod look;
 mod replica;
 mod semisync;
+mod sessions;
 mod source;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::accounts::Account;
 use self::bell::Bell;
-use self::channel::{number, position, read_channel};
-use self::closing::kill;
+use self::channel::{number, position, read_channels};
+use self::look::{STATE, read_state};
+use self::replica::{Until, WAY_OUT};
+use self::sessions::kill_one;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
 use super::session::{Answer, Session};
 use super::{
-    Channel, Database, Event, History, Identity, Position, Receiver, SemiSync, Side, Source, State,
-    Writes,
+    Channel, Database, Event, Halted, History, Identity, Position, Receiver, Seen, SemiSync, Side,
+    Source, State, Writes,
 };
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
@@ -48,6 +53,8 @@ pub struct Server {
     /// an applier at work on a large transaction is not to be slowed down by reading it with it.
     whole_from: RefCell<Option<Position>>,
     bell: RefCell<Bell>,
+    /// Pages of the relay log that were asked for when the receiver was stopped, for the next look.
+    pages: RefCell<VecDeque<(String, Result<Answer>)>>,
 }
 
 impl Server {
@@ -63,6 +70,7 @@ impl Server {
             still: RefCell::new(None),
             whole_from: RefCell::new(None),
             bell: RefCell::default(),
+            pages: RefCell::default(),
         }
     }
 
@@ -153,24 +161,37 @@ impl Server {
     }
 
     fn with_session<T>(&self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
-        let mut slot = self.session.borrow_mut();
-        let mut session = match slot.take() {
-            Some(session) => session,
-            None => self.open()?,
-        };
-        session.end_at(self.time());
+        let mut session = self.take_session()?;
         let result = work(&mut session);
         match &result {
             Err(error) if error.server_code().is_none() => self.abandoned.set(Some(session.id())),
-            _ => *slot = Some(session),
+            _ => self.keep(session),
         }
         result
     }
 
+    fn take_session(&self) -> Result<Session> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.open()?,
+        };
+        session.end_at(self.time());
+        Ok(session)
+    }
+
+    fn keep(&self, session: Session) {
+        if let Some(other) = self.session.replace(Some(session)) {
+            other.quit();
+        }
+    }
+
     fn open(&self) -> Result<Session> {
         let mut session = self.log_in()?;
-        if let Some(id) = self.abandoned.take() {
-            kill(&mut session, &[u64::from(id)])?;
+        // Numbers grow as long as a server runs. One that was started anew has forgotten the
+        // statement, and gives its number to somebody else, or to this session itself.
+        let is_of_this_server = |id: &u32| *id < session.id();
+        if let Some(id) = self.abandoned.take().filter(is_of_this_server) {
+            kill_one(&mut session, id)?;
         }
         Ok(session)
     }
@@ -191,16 +212,7 @@ impl Server {
     }
 
     fn variables(&self, names: &[&str]) -> Result<Variables> {
-        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
-        let sql = format!(
-            "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})",
-            names.join(", ")
-        );
-        self.ask(&sql).map(Variables)
-    }
-
-    fn writes(&self) -> Result<Writes> {
-        self.state().map(|state| state.writes)
+        self.ask(&variables_question(names)).map(Variables)
     }
 
     fn channel(&self, name: &str) -> Result<Option<Channel>> {
@@ -231,30 +243,17 @@ impl Database for Server {
     }
 
     fn state(&self) -> Result<State> {
-        let variables = self.variables(&["read_only", "super_read_only", "server_id"])?;
-        let super_read_only = variables.get("super_read_only");
-        // MariaDB 12 has words for more than ON and OFF.
-        let read_only = variables.get("read_only").unwrap_or("OFF");
-        Ok(State {
-            server_id: variables.number("server_id"),
-            has_super_read_only: super_read_only.is_some(),
-            // Both are asked: while SET super_read_only waits for writers MySQL already shows it
-            // as ON, with read_only still OFF.
-            writes: match (read_only, super_read_only) {
-                ("OFF", _) => Writes::Open,
-                ("NO_LOCK_NO_ADMIN", _) | (_, Some("ON")) => Writes::ClosedToAll,
-                _ => Writes::Closed,
-            },
-        })
+        Ok(read_state(&self.variables(&STATE)?))
+    }
+
+    fn see(&self) -> Result<Seen> {
+        self.look()
     }
 
     fn channels(&self) -> Result<Vec<Channel>> {
-        let dialect = self.dialect()?;
-        let answer = self.ask(dialect.replica_status)?;
-        Ok(answer
-            .rows()
-            .map(|row| read_channel(dialect, row))
-            .collect())
+        let version = self.version()?;
+        let answer = self.ask(version.dialect().replica_status)?;
+        Ok(read_channels(version, &answer))
     }
 
     fn unapplied(&self, channel: &Channel) -> Result<Option<String>> {
@@ -299,40 +298,52 @@ impl Database for Server {
         let Some(before) = self.channel(channel)? else {
             return Ok(Changed::AlreadySo);
         };
-        let runs = match thread {
-            Thread::Receiver => before.receiver != Receiver::Stopped,
-            Thread::Applier => before.applying,
-        };
-        let dialect = self.dialect()?;
-        match run {
-            // Also when it runs: it may be about to stop, if that was asked and not answered yet.
-            true => drop(self.ask(&dialect.start(thread, channel))?),
-            false if runs => self.stop(thread, &before)?,
-            false => {}
+        if !run {
+            return self
+                .stop(thread, &before, Until::Ended)
+                .map(|halted| halted.changed);
         }
-        Ok(match runs == run {
+        self.pages.take();
+        // Also when it runs: it may be about to stop, if that was asked and not answered yet.
+        self.ask(&self.dialect()?.start(thread, channel))?;
+        Ok(match before.runs(thread) {
             true => Changed::AlreadySo,
             false => Changed::Yes,
         })
     }
 
+    fn halt(&self, thread: Thread, channel: &Channel) -> Result<Halted> {
+        self.stop(thread, channel, Until::Ended)
+    }
+
+    fn let_go(&self, channel: &Channel) -> Result<Halted> {
+        self.stop(Thread::Receiver, channel, Until::NothingComes)
+    }
+
     fn forget_source(&self, channel: &str) -> Result<Changed> {
-        if self.channel(channel)?.is_none() {
+        let Some(before) = self.channel(channel)? else {
             return Ok(Changed::AlreadySo);
+        };
+        let dialect = self.dialect()?;
+        if before.applying || before.receiver != Receiver::Stopped {
+            for thread in [Thread::Receiver, Thread::Applier] {
+                self.ask_within(&dialect.stop(thread, channel), WAY_OUT)?;
+            }
         }
-        self.ask(&self.dialect()?.forget(channel))
-            .map(|_| Changed::Yes)
+        self.ask(&dialect.forget(channel)).map(|_| Changed::Yes)
     }
 
     fn open_writes(&self) -> Result<Changed> {
-        if self.writes()? == Writes::Open {
-            return Ok(Changed::AlreadySo);
-        }
+        let look = variables_question(&STATE);
         // Clears super_read_only with it (MySQL, WL#6799), and never waits for anybody.
-        self.ask("SET GLOBAL read_only = 0")?;
-        match self.writes()? {
-            Writes::Open => Ok(Changed::Yes),
-            writes => Err(
+        let open = "SET GLOBAL read_only = 0".to_owned();
+        let [before, opened, after] = self.ask_all(&[look.clone(), open, look])?;
+        opened?;
+        let writes = |answer| Ok(read_state(&Variables(answer?)).writes);
+        match (writes(before)?, writes(after)?) {
+            (Writes::Open, Writes::Open) => Ok(Changed::AlreadySo),
+            (_, Writes::Open) => Ok(Changed::Yes),
+            (_, writes) => Err(
                 Error::new(Kind::Refused, format!("still {writes:?} afterwards"))
                     .advise("look who else sets read_only on this server"),
             ),
@@ -347,8 +358,12 @@ impl Database for Server {
         self.of_applications(spare)
     }
 
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
-        self.end_all(ids)
+    fn end_sessions(&self, ids: &[u64], limit: Duration) -> Result<Changed> {
+        self.end_all(ids, limit)
+    }
+
+    fn remaining(&self, ids: &[u64]) -> Result<usize> {
+        self.still_there(ids)
     }
 
     fn transactions(&self, spare: &[String]) -> Result<Vec<String>> {
@@ -402,6 +417,12 @@ impl Database for Server {
             false => self.set_lock(&account, locked),
         }
     }
+}
+
+fn variables_question(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    let names = names.join(", ");
+    format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
 }
 
 struct Variables(Answer);

@@ -18,7 +18,7 @@ use mysql_common::row::{Row, RowDeserializer};
 use mysql_common::value::{ServerSide, Value};
 
 use super::endpoint::Endpoint;
-use super::login::{Privacy, Proof};
+use super::login::{Privacy, Proof, advised};
 use super::tls::{self, Tls};
 use super::wire::{LONGEST_PACKET, Wire};
 use crate::config;
@@ -110,8 +110,9 @@ impl Session {
     /// first, [`Kind::Denied`] when somebody answers who does not let this account in, with the
     /// server's number if it gave one.
     pub fn open(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
-        Session::begin(endpoint, login, deadline)
-            .map_err(|e| e.during(format!("log in to {endpoint} as {}", login.user)))
+        Session::begin(endpoint, login, deadline).map_err(|error| {
+            advised(error).during(format!("log in to {endpoint} as {}", login.user))
+        })
     }
 
     fn begin(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
@@ -194,11 +195,24 @@ impl Session {
     /// # Errors
     /// When the connection fails or time runs out.
     pub fn send(&mut self, sql: &str) -> Result<()> {
-        let mut packet = Vec::with_capacity(sql.len() + 1);
-        packet.push(0x03); // COM_QUERY
-        packet.extend_from_slice(sql.as_bytes());
-        self.wire.number_from(0);
-        self.wire.write_packet(&packet)
+        self.send_all([sql])
+    }
+
+    /// Sends questions, in one go; all their answers are owed then. Not many hundreds: who sends
+    /// without reading stops the other from answering.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_all<T: AsRef<str>>(
+        &mut self,
+        questions: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
+        for sql in questions {
+            let packet = [b"\x03", sql.as_ref().as_bytes()].concat(); // COM_QUERY
+            self.wire.number_from(0);
+            self.wire.add_packet(&packet);
+        }
+        self.wire.send()
     }
 
     /// Waits at most `patience` for the answer to begin; false when it has not.
@@ -207,6 +221,14 @@ impl Session {
     /// What the deadline's watch says, or the connection.
     pub fn answers_within(&mut self, patience: Duration) -> Result<bool> {
         self.wire.has_more_within(patience)
+    }
+
+    /// Whether there is time left for anything.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`].
+    pub fn must_have_time(&self) -> Result<()> {
+        self.wire.must_have_time()
     }
 
     /// Reads the answer to the oldest question sent.
@@ -222,6 +244,34 @@ impl Session {
             Some(0xfb) => Err(self.wire.confused("asked for a local file")),
             _ => self.read_rows(),
         }
+    }
+
+    /// The same, with the server's own error as an answer: whatever else fails has broken the
+    /// session.
+    ///
+    /// # Errors
+    /// When the connection fails or time runs out.
+    pub fn reply(&mut self) -> Result<Result<Answer>> {
+        match self.answer() {
+            Err(error) if error.server_code().is_none() => Err(error),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Asks a few questions in one round trip; each has its answer.
+    ///
+    /// # Errors
+    /// As [`Session::reply`].
+    pub fn ask_all<const N: usize>(
+        &mut self,
+        questions: &[String; N],
+    ) -> Result<[Result<Answer>; N]> {
+        self.send_all(questions)?;
+        let mut answers = std::array::from_fn(|_| Ok(Answer::default()));
+        for answer in &mut answers {
+            *answer = self.reply()?;
+        }
+        Ok(answers)
     }
 
     /// Says goodbye, so that the server counts no aborted connection.
@@ -260,6 +310,7 @@ impl Session {
     }
 
     /// Goes over to TLS, if that is wanted and can be.
+    #[inline(never)] // what TLS takes of the stack is not for those who have none
     fn encrypt(
         &mut self,
         greeting: &HandshakePacket<'_>,

@@ -27,12 +27,16 @@ const LONGEST_VALUE: usize = 4 * LONGEST_PACKET;
 /// A connection that carries packets.
 pub struct Wire {
     socket: TcpStream,
-    tls: Option<Tls>,
+    /// In a box: it is large, and a check by the socket has none.
+    tls: Option<Box<Tls>>,
     name: String,
     deadline: Deadline,
     received: Vec<u8>,
+    to_send: Vec<u8>,
     /// The number that the next packet, in or out, has to have.
     next_seq: u8,
+    /// Nothing was read since the last word from here, so that nobody can have answered yet.
+    spoke_last: bool,
 }
 
 impl Wire {
@@ -47,7 +51,9 @@ impl Wire {
             name: endpoint.to_string(),
             deadline: deadline.clone(),
             received: Vec::new(),
+            to_send: Vec::new(),
             next_seq: 0,
+            spoke_last: true,
         })
     }
 
@@ -82,7 +88,7 @@ impl Wire {
                 Err(error) => return Err(tls.explain(error)),
             }
         }
-        self.tls = Some(tls);
+        self.tls = Some(Box::new(tls));
         Ok(())
     }
 
@@ -144,21 +150,35 @@ impl Wire {
     /// Sends one packet, in parts if it is a long one.
     ///
     /// # Errors
-    /// When the connection fails or time runs out.
+    /// As [`Wire::send`].
     pub fn write_packet(&mut self, payload: &[u8]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(payload.len() + 4);
+        self.add_packet(payload);
+        self.send()
+    }
+
+    /// Has a packet ready for the next [`Wire::send`].
+    pub fn add_packet(&mut self, payload: &[u8]) {
         let mut rest = payload;
         loop {
             let (chunk, more) = rest.split_at(rest.len().min(LONGEST_PACKET));
-            bytes.extend_from_slice(&(chunk.len() as u32).to_le_bytes()[..3]);
-            bytes.push(self.next_seq);
+            self.to_send
+                .extend_from_slice(&(chunk.len() as u32).to_le_bytes()[..3]);
+            self.to_send.push(self.next_seq);
             self.next_seq = self.next_seq.wrapping_add(1);
-            bytes.extend_from_slice(chunk);
+            self.to_send.extend_from_slice(chunk);
             rest = more;
             if chunk.len() < LONGEST_PACKET {
                 break;
             }
         }
+    }
+
+    /// Sends what is ready, together.
+    ///
+    /// # Errors
+    /// When the connection fails or time runs out.
+    pub fn send(&mut self) -> Result<()> {
+        let bytes = std::mem::take(&mut self.to_send);
         let mut unsent = &bytes[..];
         while !unsent.is_empty() {
             match self.write(unsent) {
@@ -169,18 +189,24 @@ impl Wire {
         while let Err(error) = self.flush() {
             self.wait_or_fail(error, PollFlags::POLLOUT, "write to")?;
         }
+        self.spoke_last = true;
         Ok(())
     }
 
-    /// The server does not keep to the protocol; `what` says how.
+    /// The server does not keep to the protocol; `what` says how. Whoever it is, it is alive.
     pub fn confused(&self, what: &str) -> Error {
-        Error::new(Kind::Unreachable, format!("{} {what}", self.name))
+        Error::new(Kind::Bug, format!("{} {what}", self.name))
     }
 
     /// Reads until at least `count` bytes are there.
     fn receive(&mut self, count: usize) -> Result<()> {
         while self.received.len() < count {
             self.must_have_time()?;
+            // TLS may have read on already.
+            if std::mem::take(&mut self.spoke_last) && self.tls.is_none() {
+                self.deadline
+                    .ready(self.socket.as_fd(), PollFlags::POLLIN)?;
+            }
             if let Err(error) = self.receive_some() {
                 self.wait_or_fail(error, PollFlags::POLLIN, "read from")?;
             }
@@ -189,7 +215,10 @@ impl Wire {
     }
 
     /// A server that never pauses never makes us wait.
-    fn must_have_time(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`].
+    pub fn must_have_time(&self) -> Result<()> {
         match self.deadline.passed() {
             true => Err(Error::new(Kind::Timeout, "no end of the answer in time")),
             false => Ok(()),
@@ -198,7 +227,7 @@ impl Wire {
 
     /// Takes what there is, without waiting.
     fn receive_some(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; 4 * 1024];
         let read = match &mut self.tls {
             Some(tls) => tls.read(&mut self.socket, &mut chunk),
             None => self.socket.read(&mut chunk),
@@ -228,7 +257,7 @@ impl Wire {
 
     /// What to wait for where `usual` would be right without TLS.
     fn awaits(&self, usual: PollFlags) -> PollFlags {
-        self.tls.as_ref().map_or(usual, Tls::awaits)
+        self.tls.as_ref().map_or(usual, |tls| tls.awaits())
     }
 
     fn wait_or_fail(&self, error: io::Error, usual: PollFlags, doing: &str) -> Result<()> {
@@ -244,8 +273,44 @@ impl Wire {
 
     fn broken(&self, error: io::Error, doing: &str) -> Error {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.confused("closed the connection"),
+            io::ErrorKind::UnexpectedEof => {
+                let what = format!("{} closed the connection", self.name);
+                Error::new(Kind::Unreachable, what)
+            }
             _ => Error::new(Kind::Unreachable, format!("{doing} {}", self.name)).because(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// Reads one packet from somebody who says `words` and hangs up.
+    fn hear(words: &'static [u8]) -> Error {
+        let dir = Scratch::new();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let speaker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(words).unwrap();
+        });
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let mut wire = Wire::connect(&Endpoint::Socket(path), &deadline).unwrap();
+        speaker.join().unwrap();
+        wire.read_packet().unwrap_err()
+    }
+
+    #[test]
+    fn who_talks_nonsense_is_alive_and_who_hangs_up_is_not_there() {
+        let error = hear(b"HTTP/1.1 400 Bad Request\r\n");
+        assert!(!error.is_silence(), "{error:?}");
+        for cut_short in [&b""[..], b"\x4a\0\0\0\x0a5.7"] {
+            let error = hear(cut_short);
+            assert!(error.is_silence(), "{error:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::PollFlags;
 use pnet_base::MacAddr;
 use socket2::Socket;
@@ -114,8 +115,8 @@ impl Host {
         if link.neighbours_see().is_none() {
             return Ok(None);
         }
-        let to = self.wire.place(link.index);
-        let to = to.map_err(|errno| wire::failed_to_send(&vip.link, errno))?;
+        let failed = || wire::failed_to_send(&vip.link, Errno::ENODEV);
+        let to = link.place.ok_or_else(failed)?;
         Ok(Some(WhoHas::new(vip.address, to)))
     }
 }

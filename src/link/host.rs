@@ -26,17 +26,20 @@ pub struct Host {
     pub(super) network: Network,
     /// What was last seen.
     seen: RefCell<Option<Rc<View>>>,
+    /// What the neighbours were told of when it was added.
+    told: RefCell<Vec<IpAddr>>,
 }
 
 /// What adding some addresses to this host comes to.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Plan {
     /// All of them, each with the interface first that can take it or that has it.
     pub vips: Vec<Vip>,
     /// Those that are not there.
     pub missing: Vec<Vip>,
-    /// What people should know beforehand.
+    /// Why some go to another interface than their first.
     pub notes: Vec<String>,
+    view: Rc<View>,
 }
 
 impl Host {
@@ -50,6 +53,7 @@ impl Host {
             wire: Wire::default(),
             network: Network::default(),
             seen: RefCell::default(),
+            told: RefCell::default(),
         })
     }
 
@@ -98,7 +102,10 @@ impl Host {
     /// As [`Link::ready`], for the first of them that could not be added.
     pub fn plan(&self, vips: &[Vip]) -> Result<Plan> {
         let view = self.look()?;
-        let mut plan = Plan::default();
+        let mut plan = Plan {
+            view: view.clone(),
+            ..Plan::default()
+        };
         for vip in vips {
             let place = view.place_for(vip)?;
             let name = &place.link.name;
@@ -109,12 +116,76 @@ impl Host {
                     plan.notes
                         .push(format!("{why}: {address} goes to {name} instead"));
                 }
-                plan.notes.extend(view.warning(&placed, place.link));
                 plan.missing.push(placed.clone());
             }
             plan.vips.push(placed);
         }
         Ok(plan)
+    }
+
+    /// Adds what is missing by `plan`, all of it or nothing, and looks whether it is there. The
+    /// neighbours are told before that look, since the outage ends with them.
+    ///
+    /// # Errors
+    /// As [`Link::add_all`].
+    pub fn carry_out(&self, plan: &Plan) -> Result<Changed> {
+        let Plan { missing, view, .. } = plan;
+        self.leave_dead_links(missing, view)?;
+        let links = missing.iter().map(|vip| view.links_of(vip).next());
+        let wanted = missing.iter().zip(links);
+        let wanted: Vec<(&Vip, &Interface)> = wanted
+            .filter_map(|(vip, link)| Some((vip, link?)))
+            .collect();
+        let asked: Vec<(&Vip, u32)> = (wanted.iter())
+            .map(|(vip, link)| (*vip, link.index))
+            .collect();
+        let flags = NlmF::CREATE | NlmF::EXCL;
+        let answers = self.kernel.set(Rtm::Newaddr, flags, &asked)?;
+        let mut added = Vec::new();
+        let mut failure = None;
+        for (wanted, answer) in wanted.iter().zip(answers) {
+            match answer {
+                Ok(()) => added.push(*wanted),
+                Err(Errno::EEXIST) => {}
+                Err(errno) => {
+                    failure.get_or_insert(denied_or(errno, format!("add {}", wanted.0)));
+                }
+            }
+        }
+        if failure.is_none() && !added.is_empty() {
+            self.tell_first(&added);
+            let after = self.look_at_addresses(view)?;
+            let fault = |(vip, link): &(&Vip, &Interface)| unusable(vip, link.index, &after.held);
+            failure = added.iter().find_map(fault);
+        }
+        let Some(failure) = failure else {
+            return Ok(match added.is_empty() {
+                true => Changed::AlreadySo,
+                false => Changed::Yes,
+            });
+        };
+        // What cannot be taken back here is tried again by the caller's undo.
+        let added = added.iter().rev().map(|(vip, link)| (*vip, link.index));
+        let added: Vec<(&Vip, u32)> = added.collect();
+        self.kernel.set(Rtm::Deladdr, NlmF::empty(), &added).ok();
+        Err(failure)
+    }
+
+    /// Announces what was just added. What cannot be told now is left to [`Link::announce_all`],
+    /// which says so.
+    fn tell_first(&self, added: &[(&Vip, &Interface)]) {
+        let is_told =
+            |(vip, link): &&(&Vip, &Interface)| matches!(self.tell_on(vip, link), Ok(Changed::Yes));
+        let told = added.iter().filter(is_told);
+        self.told
+            .replace(told.map(|(vip, _)| vip.address).collect());
+    }
+
+    /// What is unwise about where the missing addresses went.
+    pub fn warnings(&self, plan: &Plan) -> Vec<String> {
+        let Plan { missing, view, .. } = plan;
+        let warning = |vip: &Vip| view.warning(vip, view.links_of(vip).next()?);
+        missing.iter().filter_map(warning).collect()
     }
 
     /// An address that goes to another of its interfaces leaves the one that carries no more.
@@ -146,8 +217,7 @@ impl Host {
         Ok(())
     }
 
-    /// Announces `vips` once, without repeats, wherever they were last seen. Loopback, tunnels and the like
-    /// have no neighbours who could be told.
+    /// Announces `vips` once, without repeats, wherever they were last seen.
     pub(super) fn tell(&self, vips: &[Vip]) -> Result<Changed> {
         let seen = self.seen.borrow().clone();
         let view = seen.map_or_else(|| self.look(), Ok)?;
@@ -156,13 +226,21 @@ impl Host {
             let link = view.links_of(vip).find(|link| view.has(vip, link));
             let link = link.or_else(|| view.links_of(vip).next());
             let link = link.ok_or_else(|| missing(&vip.link))?;
-            if let Some(mac) = link.neighbours_see() {
-                self.wire
-                    .announce(vip.address, link, mac, self.kernel.deadline())?;
+            if self.tell_on(vip, link)? == Changed::Yes {
                 told = Changed::Yes;
             }
         }
         Ok(told)
+    }
+
+    /// Loopback, tunnels and the like have no neighbours who could be told.
+    fn tell_on(&self, vip: &Vip, link: &Interface) -> Result<Changed> {
+        let Some(mac) = link.neighbours_see() else {
+            return Ok(Changed::AlreadySo);
+        };
+        let deadline = self.kernel.deadline();
+        self.wire.announce(vip.address, link, mac, deadline)?;
+        Ok(Changed::Yes)
     }
 }
 
@@ -199,45 +277,7 @@ impl Link for Host {
     }
 
     fn add_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let view = self.look()?;
-        let mut missing = Vec::new();
-        for vip in vips {
-            let place = view.place_for(vip)?;
-            if !place.is_there {
-                missing.push((vip.on(&place.link.name), place.link.index));
-            }
-        }
-        self.leave_dead_links(vips, &view)?;
-        let wanted: Vec<(&Vip, u32)> = missing.iter().map(|(vip, index)| (vip, *index)).collect();
-        let flags = NlmF::CREATE | NlmF::EXCL;
-        let answers = self.kernel.set(Rtm::Newaddr, flags, &wanted)?;
-        let mut added = Vec::new();
-        let mut failure = None;
-        for (wanted, answer) in wanted.iter().zip(answers) {
-            match answer {
-                Ok(()) => added.push(*wanted),
-                Err(Errno::EEXIST) => {}
-                Err(errno) => {
-                    failure.get_or_insert(denied_or(errno, format!("add {}", wanted.0)));
-                }
-            }
-        }
-        if failure.is_none() && !added.is_empty() {
-            let after = self.look_at_addresses(&view)?;
-            failure = added
-                .iter()
-                .find_map(|(vip, index)| unusable(vip, *index, &after.held));
-        }
-        let Some(failure) = failure else {
-            return Ok(match added.is_empty() {
-                true => Changed::AlreadySo,
-                false => Changed::Yes,
-            });
-        };
-        // What cannot be taken back here is tried again by the caller's undo.
-        added.reverse();
-        self.kernel.set(Rtm::Deladdr, NlmF::empty(), &added).ok();
-        Err(failure)
+        self.carry_out(&self.plan(vips)?)
     }
 
     fn del_all(&self, vips: &[Vip]) -> Result<Changed> {
@@ -272,7 +312,14 @@ impl Link for Host {
     }
 
     fn announce_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let told = self.tell(vips)?;
+        let told = self.told.take();
+        let (told, untold): (Vec<Vip>, Vec<Vip>) =
+            (vips.iter().cloned()).partition(|vip| told.contains(&vip.address));
+        let now = self.tell(&untold)?;
+        let told = match told.is_empty() {
+            true => now,
+            false => Changed::Yes,
+        };
         if told == Changed::Yes
             // The neighbours have been told once; that they are not told again is no failure.
             && let Err(error) = announce::repeat_detached(vips, &self.network.announce, &self.wire)

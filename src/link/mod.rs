@@ -71,8 +71,8 @@ pub trait Link {
     /// interface: the host would go on answering for it. [`Kind::Denied`] without CAP_NET_ADMIN.
     fn del_all(&self, vips: &[Vip]) -> Result<Changed>;
 
-    /// Tells the neighbours that `vips` are here, once at once and then again without holding the
-    /// caller.
+    /// Tells the neighbours that `vips` are here, once at once, unless [`Link::add_all`] has just
+    /// done so, and then again without holding the caller.
     ///
     /// # Errors
     /// When the first announcement cannot be sent; [`Kind::Denied`] without CAP_NET_RAW.

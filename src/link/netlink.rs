@@ -2,23 +2,24 @@
 //!
 //! neli makes and reads the messages. The socket is our own: neli's has no safe way to poll it.
 
-use std::cell::Cell;
-use std::fmt::Debug;
+use std::cell::{Cell, RefCell};
 use std::io::Cursor;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use neli::attr::Attribute;
 use neli::consts::nl::{NlmF, Nlmsg};
-use neli::consts::rtnl::{Arphrd, Ifa, IfaF, Iff, Ifla, RtAddrFamily, RtScope, Rtm};
+use neli::consts::rtnl::{Arphrd, Ifa, IfaF, RtAddrFamily, RtScope, Rtm};
 use neli::nl::{NlPayload, NlmsghdrBuilder};
-use neli::rtnl::{Ifaddrmsg, IfaddrmsgBuilder, Ifinfomsg, IfinfomsgBuilder, RtattrBuilder};
+use neli::rtnl::{Ifaddrmsg, IfaddrmsgBuilder, RtattrBuilder};
 use neli::types::{Buffer, NlBuffer, RtBuffer};
-use neli::{FromBytesWithInput, Size, ToBytes};
+use neli::{FromBytesWithInput, ToBytes};
 use nix::errno::Errno;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::poll::PollFlags;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 use pnet_base::MacAddr;
 
@@ -34,6 +35,8 @@ pub(super) struct Kernel {
     socket: OwnedFd,
     deadline: Deadline,
     sequence: Cell<u32>,
+    /// For what is received: to clear a new one each time would take longer than to ask.
+    buffer: RefCell<Vec<u8>>,
 }
 
 /// An interface, as the kernel has it.
@@ -41,9 +44,11 @@ pub(super) struct Kernel {
 pub(super) struct Interface {
     pub index: u32,
     pub name: String,
-    pub flags: Iff,
+    pub flags: InterfaceFlags,
     /// None for what is not Ethernet.
     pub mac: Option<MacAddr>,
+    /// Where frames for it are sent to.
+    pub place: Option<LinkAddr>,
 }
 
 /// An address, as the kernel has it.
@@ -55,7 +60,8 @@ pub(super) struct Held {
     pub flags: IfaF,
 }
 
-/// What the kernel has at one moment: two dumps.
+/// What the kernel has at one moment.
+#[derive(Default)]
 pub(super) struct View {
     pub links: Vec<Interface>,
     pub held: Vec<Held>,
@@ -82,6 +88,7 @@ impl Kernel {
             socket,
             deadline: deadline.clone(),
             sequence: Cell::new(0),
+            buffer: RefCell::new(vec![0; LONGEST_ANSWER]),
         })
     }
 
@@ -90,37 +97,22 @@ impl Kernel {
         &self.deadline
     }
 
-    /// Every interface: one dump.
-    pub fn interfaces(&self) -> Result<Vec<Interface>> {
-        let question = IfinfomsgBuilder::default()
-            .ifi_family(RtAddrFamily::Unspecified)
-            .build()
-            .map_err(unbuilt)?;
-        let found = self
-            .ask(Rtm::Getlink, NlmF::DUMP, question)?
-            .map_err(|errno| denied_or(errno, "list this host's interfaces"))?;
-        Ok(found.iter().filter_map(read_interface).collect())
-    }
-
     /// Every address: one dump.
     pub fn addresses(&self) -> Result<Vec<Held>> {
-        let question = IfaddrmsgBuilder::default()
-            .ifa_family(RtAddrFamily::Unspecified)
-            .ifa_prefixlen(0)
-            .ifa_scope(RtScope::Universe)
-            .ifa_index(0)
-            .build()
-            .map_err(unbuilt)?;
-        let found = self
-            .ask(Rtm::Getaddr, NlmF::DUMP, question)?
-            .map_err(|errno| denied_or(errno, "list this host's addresses"))?;
-        Ok(found.iter().filter_map(read_address).collect())
+        loop {
+            match self.dump_addresses()? {
+                // The list changed while it was being read, and may lack entries.
+                Err(Errno::EINTR) if !self.deadline.passed() => {}
+                Ok(found) => return Ok(found.iter().filter_map(read_address).collect()),
+                Err(errno) => return Err(denied_or(errno, "list this host's addresses")),
+            }
+        }
     }
 
     /// Interfaces and addresses.
     pub fn view(&self) -> Result<View> {
         Ok(View {
-            links: self.interfaces()?,
+            links: interfaces()?,
             held: self.addresses()?,
         })
     }
@@ -148,7 +140,7 @@ impl Kernel {
             self.send(bytes.get_ref())?;
             let mut missing = vec![None; some.len()];
             while missing.contains(&None) {
-                for message in self.receive::<Ifaddrmsg>()?.into_iter() {
+                for message in self.receive()?.into_iter() {
                     let place = message.nl_seq().wrapping_sub(first) as usize;
                     let answer = match message.nl_payload() {
                         NlPayload::Err(error) => Err(Errno::from_raw(-error.error())),
@@ -165,38 +157,22 @@ impl Kernel {
         Ok(answers)
     }
 
-    /// One question and everything the kernel says to it; the inner error is the kernel's answer.
-    fn ask<P>(&self, what: Rtm, flags: NlmF, payload: P) -> Result<nix::Result<Vec<P>>>
-    where
-        P: Size + ToBytes + FromBytesWithInput<Input = usize> + Debug + Clone,
-    {
-        loop {
-            let mut answer = Vec::new();
-            match self.ask_once(what, flags, payload.clone(), &mut answer)? {
-                // The list changed while it was being read, and may lack entries.
-                Err(Errno::EINTR) if !self.deadline.passed() => {}
-                Ok(()) => return Ok(Ok(answer)),
-                Err(errno) => return Ok(Err(errno)),
-            }
-        }
-    }
-
-    fn ask_once<P>(
-        &self,
-        what: Rtm,
-        flags: NlmF,
-        payload: P,
-        answer: &mut Vec<P>,
-    ) -> Result<nix::Result<()>>
-    where
-        P: Size + ToBytes + FromBytesWithInput<Input = usize> + Debug + Clone,
-    {
+    /// The inner error is the kernel's answer.
+    fn dump_addresses(&self) -> Result<nix::Result<Vec<Ifaddrmsg>>> {
+        let question = IfaddrmsgBuilder::default()
+            .ifa_family(RtAddrFamily::Unspecified)
+            .ifa_prefixlen(0)
+            .ifa_scope(RtScope::Universe)
+            .ifa_index(0)
+            .build()
+            .map_err(unbuilt)?;
         let mut bytes = Cursor::new(Vec::new());
-        let sequence = self.write(what, flags, payload, &mut bytes)?;
+        let sequence = self.write(Rtm::Getaddr, NlmF::DUMP, question, &mut bytes)?;
         self.send(bytes.get_ref())?;
+        let mut answer = Vec::new();
         let mut interrupted = false;
         loop {
-            for message in self.receive::<P>()?.into_iter() {
+            for message in self.receive()?.into_iter() {
                 if *message.nl_seq() != sequence {
                     continue;
                 }
@@ -205,26 +181,21 @@ impl Kernel {
                 match message.nl_payload() {
                     NlPayload::Err(error) => return Ok(Err(Errno::from_raw(-error.error()))),
                     _ if done && interrupted => return Ok(Err(Errno::EINTR)),
-                    NlPayload::Ack(_) => return Ok(Ok(())),
-                    _ if done => return Ok(Ok(())),
-                    _ => {}
+                    _ if done => return Ok(Ok(answer)),
+                    _ => answer.extend(message.get_payload().cloned()),
                 }
-                answer.extend(message.get_payload().cloned());
             }
         }
     }
 
     /// Appends a message to `bytes`; gives its number.
-    fn write<P>(
+    fn write(
         &self,
         what: Rtm,
         flags: NlmF,
-        payload: P,
+        payload: Ifaddrmsg,
         bytes: &mut Cursor<Vec<u8>>,
-    ) -> Result<u32>
-    where
-        P: Size + ToBytes + Debug,
-    {
+    ) -> Result<u32> {
         let sequence = self.sequence.get().wrapping_add(1);
         self.sequence.set(sequence);
         let message = NlmsghdrBuilder::default()
@@ -243,16 +214,13 @@ impl Kernel {
         Ok(())
     }
 
-    fn receive<P>(&self) -> Result<NlBuffer<Rtm, P>>
-    where
-        P: Size + FromBytesWithInput<Input = usize> + Debug,
-    {
-        let mut buffer = vec![0; LONGEST_ANSWER];
+    fn receive(&self) -> Result<NlBuffer<Rtm, Ifaddrmsg>> {
+        let mut buffer = self.buffer.borrow_mut();
         loop {
             match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Ok(length) => {
-                    buffer.truncate(length);
-                    return NlBuffer::from_bytes_with_input(&mut Cursor::new(buffer), length)
+                    let mut bytes = Cursor::new(&buffer[..length]);
+                    return NlBuffer::from_bytes_with_input(&mut bytes, length)
                         .map_err(|e| Error::new(Kind::Bug, "read an rtnetlink answer").because(e));
                 }
                 Err(Errno::EAGAIN) => {
@@ -302,18 +270,31 @@ fn wish(what: Rtm, vip: &Vip, index: u32) -> Result<Ifaddrmsg> {
         .map_err(unbuilt)
 }
 
-fn read_interface(message: &Ifinfomsg) -> Option<Interface> {
-    let attributes = message.rtattrs().get_attr_handle();
-    let name = attributes.get_attribute(Ifla::Ifname)?;
-    let mac = attributes.get_attribute(Ifla::Address).and_then(|mac| {
-        let octets: [u8; 6] = mac.payload().as_ref().try_into().ok()?;
-        (*message.ifi_type() == Arphrd::Ether).then(|| MacAddr::from(octets))
-    });
+/// Every interface. getifaddrs(3) dumps them and, unlike a dump of our own, gives the address by which
+/// frames are sent through each: `LinkAddr` cannot be built from an index without `unsafe`.
+fn interfaces() -> Result<Vec<Interface>> {
+    let found = getifaddrs().map_err(|errno| denied_or(errno, "list this host's interfaces"))?;
+    Ok(found.filter_map(read_interface).collect())
+}
+
+/// None for an entry that is about an address on an interface.
+fn read_interface(entry: InterfaceAddress) -> Option<Interface> {
+    let name = entry.interface_name;
+    let (index, place) = match &entry.address {
+        Some(address) => {
+            let place = *address.as_link_addr()?;
+            (u32::try_from(place.ifindex()).ok()?, Some(place))
+        }
+        // What has no hardware address, as some tunnels.
+        None => (if_nametoindex(name.as_str()).ok()?, None),
+    };
+    let ethernet = place.filter(|place| place.hatype() == u16::from(Arphrd::Ether));
     Some(Interface {
-        index: u32::try_from(*message.ifi_index()).ok()?,
-        name: read_name(name.payload().as_ref()),
-        flags: *message.ifi_flags(),
-        mac,
+        index,
+        name,
+        flags: entry.flags,
+        mac: ethernet.and_then(|place| place.addr()).map(MacAddr::from),
+        place,
     })
 }
 

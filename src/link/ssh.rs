@@ -20,6 +20,9 @@ const WAY_BACK: Duration = Duration::from_millis(200);
 /// The exit status of `sh` for a program that is not there.
 const NOT_FOUND: i32 = 127;
 
+/// The exit status of hookbox for options that it does not know.
+const NOT_UNDERSTOOD: i32 = 2;
+
 /// Another host. It is asked by the one connection that is begun when this is made.
 pub struct Remote {
     shell: RefCell<Shell>,
@@ -123,24 +126,37 @@ impl Remote {
     }
 
     /// Has hookbox there do something with addresses; None where it is not installed.
-    fn vip(&self, verb: &str, vips: &[Vip], more: &[&str]) -> Result<Option<Answer>> {
+    ///
+    /// An older one that does not know one of `options` goes by its own configuration, on record:
+    /// during an upgrade one host comes after the other, and may have to be the primary meanwhile.
+    fn vip(&self, verb: &[&str], vips: &[Vip], options: &[String]) -> Result<Option<Answer>> {
         self.timeline.take();
         self.announced.take();
         self.log_in()?;
         let left = self.shell.borrow().command_limit();
         let limit = left.saturating_sub(WAY_BACK).max(left / 2);
         let limit = format!("{}ms", limit.as_millis());
-        let mut words = vec!["vip", verb, "--json", "--limit", limit.as_str()];
-        words.extend(more);
+        let words = [&["vip"], verb, &["--json", "--limit", &limit]].concat();
         let text = in_one_text(vips);
-        words.extend(text.split_whitespace());
-        let Some(said) = self.hookbox(&words)? else {
+        let with = |options: &[String]| {
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let address: Vec<&str> = text.split_whitespace().collect();
+            self.hookbox(&[&words[..], &options, &address].concat())
+        };
+        let Some(mut said) = with(options)? else {
             return Ok(None);
         };
+        let mut note = None;
+        if let (Some(what), false) = (not_understood(&said), options.is_empty()) {
+            note = Some(format!("this hookbox is older and goes by itself: {what}"));
+            said = with(&[])?.unwrap_or(said);
+        }
         let answer = self.read(&said)?;
-        if !more.contains(&"--dry-run") {
+        if !verb.contains(&"--dry-run") {
             let entries = answer.timeline.iter().cloned().map(Entry::from);
-            self.timeline.replace(entries.collect());
+            let note = note.map(note_of);
+            self.timeline
+                .replace(note.into_iter().chain(entries).collect());
         }
         match answer.error {
             Some(error) => Err(self.far(answer.kind, error, answer.advice, &answer.left)),
@@ -149,9 +165,7 @@ impl Remote {
     }
 
     fn tell(&self, verb: &str, vips: &[Vip]) -> Result<Option<Answer>> {
-        let options = self.options(verb);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        self.vip(verb, vips, &options)
+        self.vip(&[verb], vips, &self.options(verb))
     }
 
     /// The line is believed, not the exit status, which may be that of sudo.
@@ -208,6 +222,12 @@ impl Remote {
         let error = said.errors.lines().chain(said.output.lines());
         let reason = error.map(str::trim).rfind(|line| !line.is_empty());
         let reason = reason.map_or(format!("exit status {}", said.status), str::to_owned);
+        if let Some(why) = not_understood(said) {
+            let what = format!("{name} has an older hookbox");
+            return Error::new(Kind::Refused, what)
+                .because(why.to_owned())
+                .advise(format!("install the same hookbox on {name}"));
+        }
         let what = format!("{name}: hookbox did not answer");
         match shell.config().become_root.as_str() {
             "" => Error::new(Kind::Refused, what)
@@ -250,7 +270,7 @@ impl Link for Remote {
             // Loopback addresses are none that could be virtual.
             texts.iter().filter_map(|text| text.parse().ok()).collect()
         };
-        self.either(self.vip("show", &[], &[])?, read, plain::list)
+        self.either(self.vip(&["show"], &[], &[])?, read, plain::list)
     }
 
     fn has(&self, vip: &Vip) -> Result<bool> {
@@ -260,7 +280,8 @@ impl Link for Remote {
     /// Whoever has the address now may well be the one that gives it up later: nobody is asked.
     fn ready(&self, vip: &Vip) -> Result<()> {
         let vips = std::slice::from_ref(vip);
-        let answer = self.vip("add", vips, &["--dry-run", "--probe", "0s"])?;
+        let nobody = ["--probe", "0s"].map(str::to_owned);
+        let answer = self.vip(&["add", "--dry-run"], vips, &nobody)?;
         self.either(answer, drop, |shell| plain::ready(shell, vip))
     }
 
@@ -274,19 +295,13 @@ impl Link for Remote {
         let added = self.either(answer, read, |shell| {
             plain::add_all(shell, vips, &mut notes)
         });
-        let entry = |step| Entry {
-            at: Duration::ZERO,
-            mark: Mark::Note,
-            step,
-            note: None,
-        };
-        let notes = notes.into_iter().map(entry);
+        let notes = notes.into_iter().map(note_of);
         self.timeline.borrow_mut().extend(notes);
         added
     }
 
     fn del_all(&self, vips: &[Vip]) -> Result<Changed> {
-        let answer = self.vip("del", vips, &[])?;
+        let answer = self.vip(&["del"], vips, &[])?;
         let read = |answer: Answer| changed(&answer);
         self.either(answer, read, |shell| plain::del_all(shell, vips))
     }
@@ -303,6 +318,22 @@ impl Link for Remote {
             |_| Changed::Yes,
             |shell| plain::announce_all(shell, vips),
         )
+    }
+}
+
+/// What hookbox there does not know of the command line that it was given.
+fn not_understood(said: &Said) -> Option<&str> {
+    let is_so = said.status == NOT_UNDERSTOOD && said.output.is_empty();
+    let mut lines = said.errors.lines().filter(|_| is_so);
+    lines.find_map(|line| line.trim().strip_prefix("vip: "))
+}
+
+fn note_of(fact: String) -> Entry {
+    Entry {
+        at: Duration::ZERO,
+        mark: Mark::Note,
+        step: fact,
+        note: None,
     }
 }
 

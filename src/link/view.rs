@@ -1,7 +1,8 @@
 //! What a host has, and what that means for an address: where it is, where it can go, what it would
 //! take with it.
 
-use neli::consts::rtnl::{IfaF, Iff};
+use neli::consts::rtnl::IfaF;
+use nix::net::if_::InterfaceFlags;
 use pnet_base::MacAddr;
 
 use super::Vip;
@@ -194,9 +195,9 @@ impl Interface {
     /// Why it cannot take an address: on a link that is down one is of no use to anybody.
     pub(super) fn fault(&self) -> Option<Error> {
         let name = &self.name;
-        let (what, advice) = if !self.flags.contains(Iff::UP) {
+        let (what, advice) = if !self.flags.contains(InterfaceFlags::IFF_UP) {
             ("is down", format!("ip link set {name} up"))
-        } else if !self.flags.contains(Iff::LOWERUP) {
+        } else if !self.flags.contains(InterfaceFlags::IFF_LOWER_UP) {
             let advice = "check the cable and the switch port".to_owned();
             ("has no carrier", advice)
         } else {
@@ -208,7 +209,8 @@ impl Interface {
 
     /// The address by which neighbours see it; None on loopback, tunnels and the like.
     pub(super) fn neighbours_see(&self) -> Option<MacAddr> {
-        self.mac.filter(|_| !self.flags.contains(Iff::NOARP))
+        self.mac
+            .filter(|_| !self.flags.contains(InterfaceFlags::IFF_NOARP))
     }
 }
 

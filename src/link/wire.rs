@@ -1,6 +1,6 @@
 //! Raw frames to and from the neighbours, and the question who has an address.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -76,8 +76,7 @@ pub(crate) fn open(is_ipv4: bool) -> nix::Result<Socket> {
     opened.map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))
 }
 
-/// Where to send frames for the interface with this index. getifaddrs gives AF_PACKET addresses
-/// ready-made; `LinkAddr` cannot be built from an index without `unsafe`.
+/// Where to send frames for the interface with this index.
 pub(crate) fn packet_address(index: u32) -> nix::Result<LinkAddr> {
     getifaddrs()?
         .filter_map(|entry| entry.address?.as_link_addr().copied())
@@ -94,7 +93,6 @@ pub(crate) fn packet_address(index: u32) -> nix::Result<LinkAddr> {
 pub(super) struct Wire {
     arp: OnceCell<Socket>,
     neighbour_discovery: OnceCell<Socket>,
-    places: RefCell<Vec<LinkAddr>>,
 }
 
 impl Wire {
@@ -118,22 +116,6 @@ impl Wire {
             .filter_map(OnceCell::get)
     }
 
-    /// As [`packet_address`], looked up once.
-    pub fn place(&self, index: u32) -> nix::Result<LinkAddr> {
-        let known = |places: &[LinkAddr]| {
-            let mut places = places.iter();
-            places
-                .find(|place| place.ifindex() == index as usize)
-                .copied()
-        };
-        if let Some(place) = known(&self.places.borrow()) {
-            return Ok(place);
-        }
-        let place = packet_address(index)?;
-        self.places.borrow_mut().push(place);
-        Ok(place)
-    }
-
     /// Tells the neighbours on this interface that `address` is at `mac`, which need not be this
     /// host: the frame itself comes from here, so that no switch is misled.
     pub fn announce(
@@ -149,7 +131,7 @@ impl Wire {
             && std::fs::read_to_string(forwarding).is_ok_and(|text| text.trim() != "0");
         let failed = |errno| failed_to_send(&link.name, errno);
         let socket = self.socket(address.is_ipv4()).map_err(failed)?;
-        let to = self.place(link.index).map_err(failed)?;
+        let to = link.place.ok_or_else(|| failed(Errno::ENODEV))?;
         for mut frame in frames::announcement(address, mac, router) {
             frames::set_source(&mut frame, link.mac.unwrap_or(mac));
             loop {

@@ -45,6 +45,39 @@ pub fn bring<'a>(
     known: &[Known],
     fence: &Fence<'_>,
 ) -> Result<Changed> {
+    let mut plan = plan(run, host, vips)?;
+    let is_asked = !plan.missing.is_empty() && !host.network().probe.is_zero();
+    if is_asked {
+        let fence = |run: &mut Run<'_>, owner: &Known| fence(run, owner, vips);
+        make_room(run, host, &plan.missing, known, &fence)?;
+        // An interface may have lost its carrier meanwhile.
+        plan = host.plan(vips)?;
+    }
+    // Who turned out to have them as well.
+    let others = Rc::new(RefCell::new(Vec::new()));
+    let seen = others.clone();
+    put_on(run, host, &plan, move |added| {
+        let gone = host.del_all(added);
+        // The neighbours believe the last one that spoke.
+        if let Err(error) = host.point_to(&seen.borrow()) {
+            log::warn!("the neighbours are not told who has the addresses: {error}");
+        }
+        gone
+    })?;
+    if is_asked && !run.is_dry() {
+        look_again(run, host, &plan.missing, known, &others)?;
+    }
+    Ok(match plan.missing.is_empty() || run.is_dry() {
+        true => Changed::AlreadySo,
+        false => Changed::Yes,
+    })
+}
+
+/// Looks where on `host` each of `vips` is or can go.
+///
+/// # Errors
+/// [`Kind::Refused`] when an interface cannot take its address.
+pub fn plan(run: &mut Run<'_>, host: &Host, vips: &[Vip]) -> Result<Plan> {
     let mut plan = Plan::default();
     let links = in_few_words(vips.iter().map(|vip| vip.link.clone()));
     let addresses = in_few_words(vips.iter().map(|vip| vip.address.to_string()));
@@ -52,46 +85,36 @@ pub fn bring<'a>(
         plan = host.plan(vips)?;
         Ok(())
     })?;
-    for note in &plan.notes {
-        run.note(note);
-    }
-    let (wanted, Plan { vips, missing, .. }) = (vips, plan);
-    let is_asked = !missing.is_empty() && !host.network().probe.is_zero();
-    if is_asked {
-        let fence = |run: &mut Run<'_>, owner: &Known| fence(run, owner, wanted);
-        make_room(run, host, &missing, known, &fence)?;
-    }
-    let what = in_few_words(missing.iter().map(Vip::to_string));
-    // Who turned out to have them as well.
-    let others = Rc::new(RefCell::new(Vec::new()));
-    if missing.is_empty() {
-        let what = in_few_words(vips.iter().map(Vip::to_string));
+    plan.notes.iter().for_each(|note| run.note(note));
+    Ok(plan)
+}
+
+/// Adds what is missing by `plan` and announces all of it; `take_back` is what undoes the adding.
+///
+/// # Errors
+/// When the kernel does not add one, or it cannot be announced.
+pub fn put_on<'a>(
+    run: &mut Run<'a>,
+    host: &'a Host,
+    plan: &Plan,
+    take_back: impl FnOnce(&[Vip]) -> Result<Changed> + 'a,
+) -> Result<()> {
+    if plan.missing.is_empty() {
+        let what = in_few_words(plan.vips.iter().map(Vip::to_string));
         run.act(&format!("add {what}"), || Ok(Changed::AlreadySo))?;
     } else {
-        let (added, others) = (missing.clone(), others.clone());
-        let take_back = move || {
-            let gone = host.del_all(&added);
-            // The neighbours believe the last one that spoke.
-            if let Err(error) = host.point_to(&others.borrow()) {
-                log::warn!("the neighbours are not told who has the addresses: {error}");
-            }
-            gone
-        };
+        let what = in_few_words(plan.missing.iter().map(Vip::to_string));
+        let added = plan.missing.clone();
         run.change(
             &format!("add {what}"),
-            || host.add_all(&missing),
+            || host.carry_out(plan),
             &format!("delete {what}"),
-            take_back,
+            move || take_back(&added),
         )?;
     }
-    announce(run, host, &vips)?;
-    if is_asked && !run.is_dry() {
-        look_again(run, host, &missing, known, &others)?;
-    }
-    Ok(match missing.is_empty() || run.is_dry() {
-        true => Changed::AlreadySo,
-        false => Changed::Yes,
-    })
+    announce(run, host, &plan.vips)?;
+    host.warnings(plan).into_iter().for_each(|it| run.note(it));
+    Ok(())
 }
 
 /// Tells the neighbours where `vips` are.

@@ -1,5 +1,6 @@
 //! A server stops taking writes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::drain::keeps_alone;
@@ -8,9 +9,13 @@ use super::replicate_again;
 use crate::db::Database;
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
+use crate::time::Deadline;
 
 /// Between two looks whether ended sessions are gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long those that are on their way out are waited for.
+const SEE_OUT: Duration = Duration::from_millis(200);
 
 /// Most time for sessions to go: a KILL can stall for 2 s in a statement that cannot be
 /// interrupted.
@@ -74,28 +79,47 @@ pub(super) fn close(run: &mut Run<'_>, db: &dyn Database, how: Demotion<'_>) -> 
 /// Ends the sessions of applications that there are now.
 pub(super) fn end_sessions(run: &mut Run<'_>, db: &dyn Database, spare: &[String]) -> Result<()> {
     let name = db.name();
-    let deadline = run.deadline().at_most(SESSIONS_LIMIT);
+    let limit = run.deadline().at_most(SESSIONS_LIMIT);
     run.act(&format!("end application sessions on {name}"), || {
-        let mut changed = Changed::AlreadySo;
         // Not those that come later, as some do at once and for ever: they meet a closed server.
-        let mut sessions = db.sessions(spare)?;
-        while !sessions.is_empty() {
-            changed = db.end_sessions(&sessions)?;
-            deadline.pause(LOOK_AGAIN).map_err(|error| {
-                let count = sessions.len();
-                match error.kind() {
-                    Kind::Timeout => {
-                        Error::new(Kind::Timeout, format!("{count} sessions do not end"))
-                            .advise("look at SHOW PROCESSLIST; they cannot write unless privileged")
-                    }
-                    _ => error,
-                }
-            })?;
-            let there = db.sessions(spare)?;
-            sessions.retain(|id| there.contains(id));
+        let sessions = db.sessions(spare)?;
+        let mut left = sessions.clone();
+        while !left.is_empty() {
+            let count = left.len();
+            let stay = |error| do_not_end(count, error);
+            db.end_sessions(&left, limit.left()).map_err(stay)?;
+            let there: HashSet<u64> = db.sessions(spare)?.into_iter().collect();
+            left.retain(|id| there.contains(id));
+            if !left.is_empty() {
+                limit.pause(LOOK_AGAIN).map_err(stay)?;
+            }
         }
-        Ok(changed)
+        see_out(db, &sessions, &limit.at_most(SEE_OUT))?;
+        Ok(match sessions.is_empty() {
+            true => Changed::AlreadySo,
+            false => Changed::Yes,
+        })
     })
+}
+
+/// Waits for sessions that were ended to be gone: their clients are to hear of it while the address
+/// is here. One that has a long transaction to undo is ended all the same.
+fn see_out(db: &dyn Database, sessions: &[u64], limit: &Deadline) -> Result<()> {
+    while db.remaining(sessions)? > 0 {
+        match limit.pause(LOOK_AGAIN) {
+            Err(error) if error.kind() == Kind::Timeout => break,
+            paused => paused?,
+        }
+    }
+    Ok(())
+}
+
+fn do_not_end(count: usize, error: Error) -> Error {
+    match error.kind() {
+        Kind::Timeout => Error::new(Kind::Timeout, format!("{count} sessions do not end"))
+            .advise("look at SHOW PROCESSLIST; they cannot write unless privileged"),
+        _ => error,
+    }
 }
 
 #[cfg(test)]

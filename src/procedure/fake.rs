@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::db::dialect::Version;
 use crate::db::{
-    Channel, Database, Event, EventStatus, Gtids, History, Identity, Position, Receiver, SemiSync,
-    Side, Source, State, Thread, Writes,
+    Channel, Database, Event, EventStatus, Gtids, Halted, History, Identity, Position, Receiver,
+    Seen, SemiSync, Side, Source, State, Thread, Writes,
 };
 use crate::error::{Error, Kind, Result};
 use crate::link::{Link, Vip};
@@ -81,6 +81,14 @@ impl World {
         }
     }
 
+    fn state(&self) -> State {
+        State {
+            server_id: self.id,
+            writes: self.writes,
+            has_super_read_only: false,
+        }
+    }
+
     pub fn unapplied(&self) -> u64 {
         self.channel
             .as_ref()
@@ -103,6 +111,8 @@ pub struct Fake {
     pub calls: Cell<usize>,
     seems_idle: bool,
     fail: Option<(usize, Failure)>,
+    /// From which call on nobody answers any more.
+    dies_at: usize,
 }
 
 impl Fake {
@@ -112,6 +122,15 @@ impl Fake {
             calls: Cell::new(0),
             seems_idle: false,
             fail: None,
+            dies_at: usize::MAX,
+        }
+    }
+
+    /// Answers `calls` times and never again.
+    pub fn dying(world: World, calls: usize) -> Fake {
+        Fake {
+            dies_at: calls,
+            ..Fake::new(world)
         }
     }
 
@@ -135,6 +154,7 @@ impl Fake {
         let call = self.calls.replace(self.calls.get() + 1);
         let lost = || Error::new(Kind::Unreachable, "the connection broke");
         match self.fail {
+            _ if call >= self.dies_at => Err(lost()),
             Some((at, Failure::Before)) if at == call => Err(lost()),
             Some((at, Failure::After)) if at == call => {
                 work(&mut self.world.borrow_mut());
@@ -151,20 +171,25 @@ impl Database for Fake {
     }
 
     fn state(&self) -> Result<State> {
-        self.call(|world| State {
-            server_id: world.id,
-            writes: world.writes,
-            has_super_read_only: false,
-        })
+        self.call(|world| world.state())
     }
 
     fn channels(&self) -> Result<Vec<Channel>> {
         self.call(|world| world.channel.clone().into_iter().collect())
     }
 
-    fn unapplied(&self, _: &Channel) -> Result<Option<String>> {
+    fn see(&self) -> Result<Seen> {
+        self.call(|world| Seen {
+            state: world.state(),
+            channels: world.channel.clone().into_iter().collect(),
+            history: world.history.clone(),
+            semi_sync: world.semi_sync.clone(),
+        })
+    }
+
+    fn unapplied(&self, channel: &Channel) -> Result<Option<String>> {
         self.call(|world| {
-            let left = world.unapplied();
+            let left = channel.received.offset - channel.applied.offset;
             if let Some(channel) = world.channel.as_mut().filter(|c| c.applying) {
                 channel.applied.offset += left.min(10);
             }
@@ -258,6 +283,19 @@ impl Database for Fake {
         })
     }
 
+    fn halt(&self, thread: Thread, channel: &Channel) -> Result<Halted> {
+        let changed = self.set_thread(thread, &channel.name, false)?;
+        Ok(Halted {
+            changed,
+            channels: self.channels()?,
+            history: self.history()?,
+        })
+    }
+
+    fn let_go(&self, channel: &Channel) -> Result<Halted> {
+        self.halt(Thread::Receiver, channel)
+    }
+
     fn forget_source(&self, _: &str) -> Result<Changed> {
         self.call(|world| {
             let channel = world.channel.take();
@@ -292,7 +330,14 @@ impl Database for Fake {
         self.call(|world| world.sessions.clone())
     }
 
-    fn end_sessions(&self, ids: &[u64]) -> Result<Changed> {
+    fn remaining(&self, ids: &[u64]) -> Result<usize> {
+        self.call(|world| {
+            let there = world.sessions.iter();
+            there.filter(|id| ids.contains(id)).count()
+        })
+    }
+
+    fn end_sessions(&self, ids: &[u64], _: Duration) -> Result<Changed> {
         self.call(|world| {
             assert_eq!(
                 world.writes,

@@ -2,7 +2,7 @@
 
 use super::peers::Peer;
 use crate::config::OnLag;
-use crate::db::{Channel, History, PeerState, Writes};
+use crate::db::{Channel, History, PeerState, Seen, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Run;
 use crate::successor::Successor;
@@ -75,32 +75,27 @@ pub fn follows(
 }
 
 /// A peer that answers and that this server does not replicate from must not hold newer data.
-pub fn not_taken_over(
-    run: &mut Run<'_>,
-    own: Option<(&History, u32)>,
-    peer: &Peer<'_>,
-    channels: &[Channel],
-    on_lag: OnLag,
-) -> Result<()> {
+pub fn not_taken_over(run: &mut Run<'_>, own: &Seen, peer: &Peer<'_>, on_lag: OnLag) -> Result<()> {
     let (
-        Some(own),
+        Some(history),
         Ok(PeerState {
             state,
             sources,
             history: Some(theirs),
         }),
-    ) = (own, peer.seen)
+    ) = (&own.history, peer.seen)
     else {
         return Ok(());
     };
-    let follows = channels.iter().any(|c| c.source_id == state.server_id);
+    let own_id = own.state.server_id;
+    let follows = own.channels.iter().any(|c| c.source_id == state.server_id);
     // A replica of this server with a stray write, where that looks like a successor's.
-    let is_replica = state.writes != Writes::Open && sources.contains(&own.1);
+    let is_replica = state.writes != Writes::Open && sources.contains(&own_id);
     let excused = follows || is_replica && !theirs.tells_order();
-    let newer = History::taken_over(own, (theirs, state.server_id));
+    let newer = History::taken_over((history, own_id), (theirs, state.server_id));
     let newer = newer.or_else(|| match state.writes {
         // It takes writes now: where nothing tells which of two is the later, that does.
-        Writes::Open => History::diverged(own.0, theirs),
+        Writes::Open => History::diverged(history, theirs),
         Writes::Closed | Writes::ClosedToAll => None,
     });
     let newer = newer.filter(|_| !excused);
@@ -110,7 +105,7 @@ pub fn not_taken_over(
             run.note(format!("GIVING UP what {other} wrote, up to {newest}"));
             Ok(())
         }
-        None if !excused && History::diverged(own.0, theirs).is_some() => {
+        None if !excused && History::diverged(history, theirs).is_some() => {
             run.note(format!(
                 "each has what the other lacks, {other} and this server: nobody can say whose \
                  data is newer"

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::peers::{Peer, is_source};
+use super::peers::{Peer, is_source, with_sources};
 use crate::config::Require;
-use crate::db::{Channel, Database, History};
+use crate::db::{Channel, Database, History, Seen};
 use crate::error::{Error, Kind, Result};
 use crate::last_seen::{LastSeen, Look};
 use crate::memory::since_boot;
@@ -104,36 +104,34 @@ impl<'a> Evidence<'a> {
         Ok(())
     }
 
-    /// The verdict on a server that has applied all it received, but for the channels that were
-    /// `given_up`.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub fn verdict(&self, db: &dyn Database, given_up: &[&str]) -> Result<Verdict> {
-        let (channels, own) = (db.channels()?, db.history()?);
+    /// The verdict on a server that was just seen so, and has applied all it received, but for the
+    /// channels that were `given_up`.
+    pub fn verdict(&self, seen: &Seen, given_up: &[&str]) -> Verdict {
+        let channels = &with_sources(seen.channels.clone(), self.peers);
+        let own = seen.history.as_ref();
         let mut worst = match channels.is_empty() {
             true => self.of_no_replica(),
             false => None,
         };
-        for channel in &channels {
+        for channel in channels {
             let source = &channel.source;
             let peer = self.peers.iter().find(|peer| is_source(peer, channel));
             let verdict = match peer {
                 _ if given_up.contains(&channel.name.as_str()) => violated(format!(
                     "not all that was received from {source} is applied"
                 )),
-                Some(peer) => of_answering(channel, own.as_ref(), peer.db),
+                Some(peer) => of_answering(channel, own, peer.db),
                 None => self.of_silent(channel),
             };
             worst = Some(worse(worst, verdict));
         }
         for peer in self.peers {
-            if let Some(more) = of_other(peer, &channels, own.as_ref()) {
+            if let Some(more) = of_other(peer, channels, own) {
                 worst = Some(worse(worst, more));
             }
         }
         let nobody = || proven("every other server answers, and none has more".to_owned());
-        Ok(worst.unwrap_or_else(nobody))
+        worst.unwrap_or_else(nobody)
     }
 
     /// A server that replicates from nobody has what it has; what others wrote they must say.
@@ -212,6 +210,13 @@ fn may_go_on_alone(look: &Look) -> Option<String> {
         Some(true) if !semi.waits => {
             Some("its commits had stopped waiting for replicas".to_owned())
         }
+        // At once, whatever the timeout: a receiver that is started again is enough
+        // (MySQL, ReplSemiSyncMaster::remove_slave).
+        Some(true) if !semi.waits_for_nobody => Some(
+            "its commits go on alone as soon as too few replicas are connected \
+             (rpl_semi_sync_master_wait_no_slave is off)"
+                .to_owned(),
+        ),
         Some(true) if !look.acknowledged => Some("this server acknowledged nothing".to_owned()),
         Some(true) if semi.clients > semi.needed => Some(format!(
             "{} of its {} semi-sync replicas were enough, and another may have more",
@@ -343,6 +348,7 @@ mod tests {
                 clients: 1,
                 needed: 1,
                 timeout: Duration::from_secs(10),
+                waits_for_nobody: true,
                 ..SemiSync::default()
             },
             acknowledged: true,
@@ -360,9 +366,7 @@ mod tests {
             last_seen: &seen,
             asked_at: NOW,
         };
-        evidence
-            .verdict(&Fake::new(World::replica(0)), &[])
-            .unwrap()
+        evidence.verdict(&Fake::new(World::replica(0)).see().unwrap(), &[])
     }
 
     #[track_caller]
@@ -402,6 +406,8 @@ mod tests {
         is(&mute, Lossless::Unknown, "acknowledged nothing");
         let off = with(|look| look.semi_sync.source = Some(false));
         is(&off, Lossless::Unknown, "semi-sync is off");
+        let hasty = with(|look| look.semi_sync.waits_for_nobody = false);
+        is(&hasty, Lossless::Unknown, "go on alone as soon as");
         // In any look since.
         let [off] = off;
         is(
@@ -439,7 +445,7 @@ mod tests {
 
     fn verdict_beside(own: &Fake, other: &Fake, seen: &Result<PeerState>) -> Verdict {
         let peers = [Peer { db: other, seen }];
-        Evidence::of(&peers, &[]).verdict(own, &[]).unwrap()
+        Evidence::of(&peers, &[]).verdict(&own.see().unwrap(), &[])
     }
 
     #[test]
@@ -468,10 +474,11 @@ mod tests {
     #[test]
     fn what_was_given_up_is_a_violation_and_who_is_alone_knows_nothing() {
         let evidence = Evidence::of(&[], &[]);
-        let given_up = evidence.verdict(&Fake::new(World::replica(0)), &[""]);
-        assert_eq!(given_up.unwrap().lossless, Lossless::Violated);
-        let alone = evidence.verdict(&Fake::new(World::primary()), &[]);
-        assert_eq!(alone.unwrap().lossless, Lossless::Unknown);
+        let seen = |world| Fake::new(world).see().unwrap();
+        let given_up = evidence.verdict(&seen(World::replica(0)), &[""]);
+        assert_eq!(given_up.lossless, Lossless::Violated);
+        let alone = evidence.verdict(&seen(World::primary()), &[]);
+        assert_eq!(alone.lossless, Lossless::Unknown);
     }
 
     #[test]

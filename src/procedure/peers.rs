@@ -1,13 +1,15 @@
 //! The other servers, while this one is promoted: they must take no writes, and what a source that
 //! still answers has is received.
 
+use std::time::Duration;
+
 use super::demote::demote;
 use super::drain::go_on_if;
 use super::promote::Promotion;
 use crate::config::{OnLag, OnWritablePeer};
 use crate::db::{Channel, Database, PeerState, Position, Receiver, Thread, Writes};
 use crate::error::{Error, Kind, Result};
-use crate::run::Run;
+use crate::run::{Changed, Run};
 use crate::time::Stopwatch;
 
 /// Another server that may be primary, and what it said of itself.
@@ -18,11 +20,11 @@ pub struct Peer<'a> {
     pub seen: &'a Result<PeerState>,
 }
 
-/// Sees to it that `peer` takes no writes, as far as it can be reached.
-pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<()> {
+/// Sees to it that `peer` takes no writes, as far as it can be reached; whether it did.
+pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Result<Changed> {
     let name = peer.db.name();
     let step = format!("{name} takes no writes");
-    match peer.seen {
+    let closed = match peer.seen {
         Ok(seen) if seen.state.writes != Writes::Open => run.check(&step, || Ok(())),
         Ok(_) if how.on_writable_peer == OnWritablePeer::Fence => {
             run.note(format!("{name} takes writes"));
@@ -30,6 +32,11 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
                 // Closed it is; a session that takes its time to end can write nothing there.
                 Err(error) if error.kind() == Kind::Timeout && is_closed(peer.db) => {
                     run.note(format!("going on: {}", error.chain()));
+                    Ok(())
+                }
+                // It died in the middle of this. One that only hangs is alive: it was heard before.
+                Err(error) if error.kind() == Kind::Unreachable && is_gone(peer.db) => {
+                    run.note(format!("going on without {name}: {}", error.chain()));
                     Ok(())
                 }
                 demoted => demoted,
@@ -48,27 +55,82 @@ pub fn close_peer(run: &mut Run<'_>, peer: &Peer<'_>, how: Promotion<'_>) -> Res
             run.note(format!("going on without {name}: {}", error.chain()));
             Ok(())
         }
-    }
+    };
+    let was_open = matches!(peer.seen, Ok(seen) if seen.state.writes == Writes::Open);
+    closed.map(|()| match was_open {
+        true => Changed::Yes,
+        false => Changed::AlreadySo,
+    })
 }
 
 fn is_closed(peer: &dyn Database) -> bool {
     peer.state().is_ok_and(|state| state.is_closed())
 }
 
+fn is_gone(peer: &dyn Database) -> bool {
+    let state = peer.state();
+    state.is_err_and(|error| error.kind() == Kind::Unreachable)
+}
+
+/// No peer that answered has been promoted since. Of two that open at the same moment, and so have
+/// seen each other closed until then, the one with the higher `server_id` gives way, within
+/// `patience`; without any, whoever is not open yet does.
+pub fn nobody_opened(
+    run: &mut Run<'_>,
+    peers: &[Peer<'_>],
+    own_id: u32,
+    patience: Duration,
+) -> Result<()> {
+    let is_another = |p: &&Peer<'_>| matches!(p.seen, Ok(s) if s.state.server_id != own_id);
+    let others: Vec<&Peer<'_>> = peers.iter().filter(is_another).collect();
+    if run.is_dry() || others.is_empty() {
+        return Ok(());
+    }
+    run.wait("no other server takes writes by now", patience, || {
+        for peer in &others {
+            let state = match peer.db.state() {
+                Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+                Ok(state) if state.writes == Writes::Open => state,
+                _ => continue,
+            };
+            let what = format!("{} does", peer.db.name());
+            if patience.is_zero() || own_id > state.server_id {
+                return Err(Error::new(Kind::Refused, what)
+                    .advise("find out which of them is to be the primary, and close the other"));
+            }
+            return Ok(Some(what));
+        }
+        Ok(None)
+    })
+}
+
+/// `channels`, where those know their sources' `server_id`s that have not reached them since a
+/// restart: by the address of a peer that answers.
+pub fn with_sources(mut channels: Vec<Channel>, peers: &[Peer<'_>]) -> Vec<Channel> {
+    for channel in channels.iter_mut().filter(|c| c.source_id == 0) {
+        let is_it = |peer: &&Peer<'_>| peer.db.name() == channel.source;
+        if let Some(Ok(seen)) = peers.iter().find(is_it).map(|peer| peer.seen) {
+            channel.source_id = seen.state.server_id;
+        }
+    }
+    channels
+}
+
 /// What a source that still answers has written is received before it is left, as long as more of
-/// it arrives.
+/// it arrives; whether that was waited for. `channels` are as they were just seen.
 pub fn receive_rest(
     run: &mut Run<'_>,
     db: &dyn Database,
     peer: &Peer<'_>,
     channels: &[Channel],
     how: Promotion<'_>,
-) -> Result<()> {
+) -> Result<Changed> {
     let Some(channel) = channels.iter().find(|c| is_source(peer, c)) else {
-        return Ok(());
+        return Ok(Changed::AlreadySo);
     };
     let source = peer.db.name();
-    if channel.receiver != Receiver::Connected {
+    let is_connected = channel.receiver == Receiver::Connected;
+    if !is_connected {
         // It may be asleep until its next try, a minute by default.
         let again = run.act(&format!("connect to {source} again"), || {
             db.set_thread(Thread::Receiver, &channel.name, false)?;
@@ -76,27 +138,29 @@ pub fn receive_rest(
         });
         go_on_if(run, again, || Ok(true))?;
     }
-    let received = wait_for_rest(run, db, peer, channel, how);
+    let received = wait_for_rest(run, db, peer, channel, is_connected, how);
     match received {
-        Err(error) if error.kind() == Kind::Overtaken => Err(error),
+        Err(error) if error.kind() == Kind::Overtaken => return Err(error),
         // It died in the middle of this; then there is no more to be had from it.
         Err(error) if peer.db.state().is_err_and(|e| e.is_silence()) => {
             run.note(format!("going on without {source}: {}", error.chain()));
-            Ok(())
         }
         Err(error) if how.on_lag == OnLag::Force => {
             run.note(format!(
                 "GIVING UP what only {source} has: {}",
                 error.chain()
             ));
-            Ok(())
         }
-        Err(error) => Err(error.advise(format!(
-            "let {source} be the primary, or see why this server does not receive from it; \
-             [promote] on_lag = \"force\" gives up what only {source} has"
-        ))),
-        Ok(()) => Ok(()),
+        received => {
+            return received.map_err(|error| {
+                error.advise(format!(
+                    "let {source} be the primary, or see why this server does not receive from \
+                     it; [promote] on_lag = \"force\" gives up what only {source} has"
+                ))
+            });
+        }
     }
+    Ok(Changed::Yes)
 }
 
 fn wait_for_rest(
@@ -104,9 +168,11 @@ fn wait_for_rest(
     db: &dyn Database,
     peer: &Peer<'_>,
     channel: &Channel,
+    is_as_seen: bool,
     how: Promotion<'_>,
-) -> Result<()> {
+) -> Result<Changed> {
     let mut end: Option<Position> = None;
+    let mut waited = Changed::AlreadySo;
     let mut place = (Position::default(), Stopwatch::start());
     let step = format!("receive the rest from {}", peer.db.name());
     run.wait(&step, how.limit, || {
@@ -116,6 +182,11 @@ fn wait_for_rest(
         let Some(end) = &end else {
             return Ok(None); // it writes no binary log, so there is nothing to receive
         };
+        // What has been received stays so while the receiver runs.
+        if is_as_seen && channel.received.reaches(end) {
+            return Ok(None);
+        }
+        waited = Changed::Yes;
         let now = db.channels()?.into_iter().find(|c| c.name == channel.name);
         let Some(now) = now.filter(|now| !now.received.reaches(end)) else {
             return Ok(None);
@@ -134,7 +205,8 @@ fn wait_for_rest(
             return Err(Error::new(Kind::Refused, what));
         }
         Ok(Some(missing))
-    })
+    })?;
+    Ok(waited)
 }
 
 /// A receiver that was set up anew has no position until its source sends something.
@@ -145,14 +217,9 @@ fn has_all(db: &dyn Database, peer: &dyn Database) -> Result<bool> {
         .is_some_and(|(own, theirs)| own.covers(&theirs)))
 }
 
-/// Whether `channel` replicates from this peer, which answers. A receiver that never got as far as
-/// asking its source for its id knows the address alone.
+/// Whether `peer` is what `channel`, of [`with_sources`], replicates from.
 pub fn is_source(peer: &Peer<'_>, channel: &Channel) -> bool {
-    match (peer.seen, channel.source_id) {
-        (Ok(_), 0) => peer.db.name() == channel.source,
-        (Ok(seen), id) => seen.state.server_id == id,
-        (Err(_), _) => false,
-    }
+    matches!(peer.seen, Ok(seen) if seen.state.server_id == channel.source_id)
 }
 
 #[cfg(test)]
@@ -174,15 +241,16 @@ mod tests {
         };
         let from = |source: &str, source_id| {
             let channel = World::replica(0).channel.unwrap();
-            let source = source.to_owned();
-            is_source(
-                &peer,
-                &Channel {
-                    source,
-                    source_id,
-                    ..channel
-                },
-            )
+            let channel = Channel {
+                source: source.to_owned(),
+                source_id,
+                ..channel
+            };
+            let peers = [Peer {
+                db: &db,
+                seen: &seen,
+            }];
+            is_source(&peer, &with_sources(vec![channel], &peers)[0])
         };
         let (address, id) = (db.name(), World::primary().id);
         assert!(from("db1:3306", id) && !from(&address, id + 1));

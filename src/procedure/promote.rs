@@ -6,14 +6,18 @@ use super::demote::Demotion;
 use super::drain::apply_received;
 use super::fitness::{applies, follows, not_taken_over};
 use super::lossless::{Evidence, settle};
-use super::peers::{close_peer, is_source, receive_rest};
+use super::peers::{Peer, close_peer, is_source, nobody_opened, receive_rest, with_sources};
 use super::replicate_again;
 use super::semisync;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
-use crate::db::{Database, Writes};
+use crate::db::{Channel, Database, Seen, Writes};
 use crate::error::Result;
-use crate::run::Run;
+use crate::run::{Changed, Run};
 use crate::successor::Successor;
+
+/// How long another server that opened at the same moment has to close again: it looks around at
+/// once.
+const GIVING_WAY: Duration = Duration::from_millis(300);
 
 /// How a replica is to be promoted.
 #[derive(Clone, Copy, Debug)]
@@ -53,46 +57,65 @@ pub fn promote<'a>(
     how: Promotion<'a>,
 ) -> Result<()> {
     let name = db.name();
-    let state = db.state()?;
-    let writes = state.writes;
-    let channels = db.channels()?;
-    if writes == Writes::Open && (channels.is_empty() || !how.forget_source) {
+    let peers = evidence.peers;
+    let see = || {
+        db.see().map(|seen| Seen {
+            channels: with_sources(seen.channels, peers),
+            ..seen
+        })
+    };
+    let mut seen = see()?;
+    let own_id = seen.state.server_id;
+    if seen.state.writes == Writes::Open && (seen.channels.is_empty() || !how.forget_source) {
         run.note(format!("{name} is the primary already"));
         if how.resume {
-            for channel in channels.iter().filter(|c| c.applier_error.is_none()) {
+            let well = |c: &&Channel| c.applier_error.is_none();
+            for channel in seen.channels.iter().filter(well) {
                 replicate_again(run, db, channel)?;
             }
+        }
+        for peer in peers.iter().filter(|p| is_open(p, own_id)) {
+            not_taken_over(run, &seen, peer, how.on_lag)?;
+            close_peer(run, peer, how)?;
         }
         return Ok(());
     }
     run.check(&format!("{name} applies without error"), || {
-        channels.iter().try_for_each(|c| applies(c, how.on_lag))
+        let mut channels = seen.channels.iter();
+        channels.try_for_each(|c| applies(c, how.on_lag))
     })?;
     if let Some(successor) = successor {
-        follows(run, &name, &channels, successor, how.on_lag)?;
+        follows(run, &name, &seen.channels, successor, how.on_lag)?;
     }
-    evidence.can_prove(run, &channels, how.require)?;
-    let history = db.history()?;
-    let peers = evidence.peers;
+    evidence.can_prove(run, &seen.channels, how.require)?;
     for peer in peers {
-        let own = history.as_ref().map(|history| (history, state.server_id));
-        not_taken_over(run, own, peer, &channels, how.on_lag)?;
-        close_peer(run, peer, how)?;
-        receive_rest(run, db, peer, &channels, how)?;
+        not_taken_over(run, &seen, peer, how.on_lag)?;
+    }
+    // Nobody is closed before all who may be a reason to refuse were heard.
+    let is_open = |peer: &&Peer<'_>| is_open(peer, own_id);
+    let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(is_open);
+    let mut took_time = false;
+    for peer in others.into_iter().chain(open) {
+        took_time |= close_peer(run, peer, how)? == Changed::Yes;
+        took_time |= receive_rest(run, db, peer, &seen.channels, how)? == Changed::Yes;
+    }
+    if took_time {
+        seen = see()?;
     }
     let switches = how.semi_sync == SemiSyncAt::Switch;
-    let is_late = switches && semisync::before_opening(run, db)?;
+    let is_late = switches && semisync::before_opening(run, db, &seen.semi_sync)?;
+    let channels = seen.channels.clone();
     let mut given_up = Vec::new();
     for channel in &channels {
         let answers = peers.iter().any(|peer| is_source(peer, channel));
-        if !apply_received(run, db, channel, answers, how)? {
+        if !apply_received(run, db, &mut seen, &channel.name, answers, how)? {
             given_up.push(channel.name.as_str());
         }
     }
     if !run.is_dry() {
-        let verdict = evidence.verdict(db, &given_up)?;
-        settle(run, &verdict, how.require)?;
+        settle(run, &evidence.verdict(&seen, &given_up), how.require)?;
     }
+    nobody_opened(run, peers, own_id, Duration::ZERO)?;
     let closed = how.fence;
     run.change(
         &format!("make {name} writable"),
@@ -100,6 +123,7 @@ pub fn promote<'a>(
         &format!("close writes on {name} again"),
         move || db.close_writes(closed.grace, closed.spare),
     )?;
+    nobody_opened(run, peers, own_id, GIVING_WAY)?;
     run.no_way_back();
     for channel in &channels {
         let source = &channel.source;
@@ -119,12 +143,17 @@ pub fn promote<'a>(
     }
 }
 
+/// Whether `peer` took writes when it was asked, and is not the server called `own_id` itself.
+fn is_open(peer: &Peer<'_>, own_id: u32) -> bool {
+    let state = peer.seen.as_ref().map(|seen| &seen.state);
+    state.is_ok_and(|state| state.writes == Writes::Open && state.server_id != own_id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fake::{Failure, Fake, World};
-    use super::super::peers::Peer;
     use super::*;
-    use crate::db::{History, PeerState, Receiver, State};
+    use crate::db::{History, PeerState, Position, Receiver, State};
     use crate::error::{Error, Kind};
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
@@ -373,5 +402,132 @@ mod tests {
         }];
         let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+    }
+
+    fn seen_of(world: &World, id: u32) -> Result<PeerState> {
+        Ok(PeerState {
+            state: State {
+                server_id: id,
+                writes: world.writes,
+                has_super_read_only: false,
+            },
+            sources: vec![],
+            history: None,
+        })
+    }
+
+    #[test]
+    fn no_peer_is_closed_when_another_one_is_a_reason_to_refuse() {
+        let (old, mute) = (Fake::new(World::primary()), Fake::new(World::primary()));
+        let open = seen_of(&World::primary(), 1);
+        let denied = Err(Error::new(Kind::Denied, "error 1045").answered(1045));
+        let (old, mute) = (
+            Peer {
+                db: &old,
+                seen: &open,
+            },
+            Peer {
+                db: &mute,
+                seen: &denied,
+            },
+        );
+        let fake = Fake::new(World::replica(0));
+        let outcome = carry_out(&fake, &[old, mute], Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_peer_that_dies_while_it_is_closed_is_gone_on_without() {
+        for calls in 0..4 {
+            let peer = Fake::dying(World::primary(), calls);
+            let seen = seen_of(&World::primary(), 1);
+            let peers = [Peer {
+                db: &peer,
+                seen: &seen,
+            }];
+            let fake = Fake::new(World::replica(0));
+            let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+            assert!(matches!(outcome, Outcome::Done), "{calls} {outcome:?}");
+            assert_eq!(fake.world.borrow().writes, Writes::Open);
+        }
+    }
+
+    #[test]
+    fn a_source_that_answers_is_received_from_though_its_server_id_is_not_known_yet() {
+        let closed = World {
+            writes: Writes::Closed,
+            written: Some(Position {
+                file: "b.000001".to_owned(),
+                offset: 1200,
+            }),
+            ..World::primary()
+        };
+        let source = Fake::new(closed.clone());
+        let seen = seen_of(&closed, 1);
+        let peers = [Peer {
+            db: &source,
+            seen: &seen,
+        }];
+        let mut restarted = World::replica(0);
+        if let Some(channel) = &mut restarted.channel {
+            channel.source = source.name();
+            channel.source_id = 0;
+            channel.receiver = Receiver::Connecting;
+        }
+        // Nothing more arrives, up to 1200.
+        let fake = Fake::new(restarted.clone());
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(!matches!(outcome, Outcome::Done), "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes, Writes::Closed);
+    }
+
+    #[test]
+    fn a_peer_that_was_promoted_meanwhile_is_a_reason_to_stay_closed() {
+        let peer = Fake::new(World {
+            id: 3,
+            ..World::primary()
+        });
+        let was_closed = World {
+            writes: Writes::Closed,
+            ..World::primary()
+        };
+        let seen = seen_of(&was_closed, 3);
+        let peers = [Peer {
+            db: &peer,
+            seen: &seen,
+        }];
+        let fake = Fake::new(World::replica(20));
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes, Writes::Closed);
+        assert_eq!(peer.world.borrow().writes, Writes::Open);
+    }
+
+    #[test]
+    fn a_primary_that_is_told_again_closes_a_peer_that_takes_writes_too_unless_that_took_over() {
+        let open = World {
+            id: 3,
+            ..World::primary()
+        };
+        for (theirs, closes) in [("0-2-1000", true), ("0-2-1000,0-3-1704", false)] {
+            let peer = Fake::new(open.clone());
+            let seen = seen_of(&open, 3).map(|seen| PeerState {
+                history: Some(History::read([theirs, ""])),
+                ..seen
+            });
+            let peers = [Peer {
+                db: &peer,
+                seen: &seen,
+            }];
+            let fake = Fake::new(World {
+                history: Some(History::read(["0-2-1000", ""])),
+                ..World::primary()
+            });
+            let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+            assert_eq!(matches!(outcome, Outcome::Done), closes, "{outcome:?}");
+            let is_closed = peer.world.borrow().writes == Writes::Closed;
+            assert_eq!(is_closed, closes, "{theirs}");
+            assert_eq!(fake.world.borrow().writes, Writes::Open);
+        }
     }
 }

@@ -178,7 +178,8 @@ fn finish_other<'a>(
         resume: false,
         fence: how.closing,
     };
-    apply_received(run, db, channel, false, drain).map(drop)
+    let mut seen = db.see()?;
+    apply_received(run, db, &mut seen, &channel.name, false, drain).map(drop)
 }
 
 /// Makes `db` a replica that goes on after its own last transaction.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::demote::{Demotion, end_sessions};
 use super::establish::Address;
 use super::events;
+use super::or_note;
 use crate::db::{Database, Position, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
@@ -70,7 +71,9 @@ pub fn fence<'a>(
     closing: Demotion<'a>,
 ) -> Result<()> {
     if let Some(old) = old {
-        events::stop(run, old)?;
+        // A sick server is closed all the same: its events meet a closed one.
+        let stopped = events::stop(run, old);
+        or_note(run, "events", stopped)?;
         close(run, old, closing)?;
     }
     for address in addresses {
@@ -125,11 +128,19 @@ fn let_finish(run: &mut Run<'_>, old: &dyn Database, how: Release<'_>) -> Result
 /// reset at once instead of waiting for packets that nobody answers.
 fn close<'a>(run: &mut Run<'a>, old: &'a dyn Database, closing: Demotion<'a>) -> Result<()> {
     let name = old.name();
+    // One that is read_only and not super_read_only, as MHA leaves it, is closed further.
+    let was_open = old.state()?.writes == Writes::Open;
     run.change(
         &format!("close writes on {name}"),
         || old.close_writes(closing.grace, closing.spare),
-        &format!("make {name} writable again"),
-        || old.open_writes(),
+        &match was_open {
+            true => format!("make {name} writable again"),
+            false => format!("leave {name} closed, as it was"),
+        },
+        move || match was_open {
+            true => old.open_writes(),
+            false => Ok(Changed::AlreadySo),
+        },
     )?;
     match end_sessions(run, old, closing.spare) {
         Err(error) if error.kind() == Kind::Timeout && !run.deadline().passed() => {
@@ -169,7 +180,7 @@ fn fall_silent(run: &mut Run<'_>, old: &dyn Database, closing: Demotion<'_>) -> 
         loop {
             let before = old.written()?;
             let sessions = old.sessions(closing.spare)?;
-            if old.end_sessions(&sessions)? == Changed::Yes {
+            if old.end_sessions(&sessions, deadline.left())? == Changed::Yes {
                 changed = Changed::Yes;
             }
             let paused = deadline.pause(LOOK_AGAIN);
@@ -316,5 +327,36 @@ mod tests {
         let outcome = run.carry_out(|run| fence(run, None, &addresses, HOW.closing));
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
         assert!(link.vips.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_primary_that_took_no_writes_before_takes_none_when_all_is_taken_back() {
+        // MHA leaves its old primary so: read_only and not super_read_only.
+        let closed = World {
+            writes: Writes::Closed,
+            ..primary()
+        };
+        let (old, new) = (Fake::new(closed), Fake::new(World::replica(0)));
+        let link = FakeLink::with(&vip()).failing(0, Failure::Before);
+        let outcome = carry_out(&old, &new, &link, Mode::Real, HOW);
+        assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");
+        assert_eq!(old.world.borrow().writes, Writes::Closed);
+    }
+
+    #[test]
+    fn a_dead_primary_is_closed_though_its_events_cannot_be_stopped() {
+        for call in 0..2 {
+            let old = Fake::failing(primary(), call, Failure::Before);
+            let link = FakeLink::with(&vip());
+            let addresses = [Address {
+                link: &link,
+                vip: vip(),
+            }];
+            let run = Run::new(Deadline::after(Duration::from_secs(5)), Mode::Real, |_| {});
+            let outcome = run.carry_out(|run| fence(run, Some(&old), &addresses, HOW.closing));
+            assert!(matches!(outcome, Outcome::Done), "{call} {outcome:?}");
+            assert_eq!(old.world.borrow().writes, Writes::Closed);
+            assert!(link.vips.borrow().is_empty());
+        }
     }
 }

@@ -2,12 +2,13 @@
 //! acknowledge.
 
 use super::or_note;
-use crate::db::{Database, Side};
+use crate::db::{Database, SemiSync, Side};
 use crate::error::Result;
 use crate::run::Run;
 
-/// Before a replica becomes the primary: its commits will wait for replicas if it acknowledged
-/// before, but not for replicas that are not there, or the first one would take the whole timeout.
+/// Before a replica, whose semi-sync was just seen so, becomes the primary: its commits will wait for
+/// replicas if it acknowledged before, but not for replicas that are not there, or the first one would
+/// take the whole timeout.
 /// So do an applier's commits where the source's side is on already: this comes before it is waited
 /// for. True where that is to be switched on [`after_opening`].
 ///
@@ -15,11 +16,12 @@ use crate::run::Run;
 ///
 /// # Errors
 /// [`crate::error::Kind::Overtaken`].
-pub fn before_opening<'a>(run: &mut Run<'a>, db: &'a dyn Database) -> Result<bool> {
+pub fn before_opening<'a>(
+    run: &mut Run<'a>,
+    db: &'a dyn Database,
+    semi: &SemiSync,
+) -> Result<bool> {
     let name = db.name();
-    let Some(semi) = or_note(run, "semi-sync", db.semi_sync())? else {
-        return Ok(false);
-    };
     let is_on = semi.source == Some(true);
     let comes_into_use = semi.replica == Some(true) && semi.source == Some(false);
     let hangs = semi.waits_for_nobody && semi.lacks_replicas();
@@ -128,7 +130,6 @@ mod tests {
 
     use super::super::fake::{Fake, World};
     use super::*;
-    use crate::db::SemiSync;
     use crate::error::{Error, Kind};
     use crate::run::{Mode, Outcome};
     use crate::time::Deadline;
@@ -158,7 +159,7 @@ mod tests {
 
     fn promoted(fake: &Fake) -> SemiSync {
         let outcome = carry_out(|run| {
-            let is_late = before_opening(run, fake)?;
+            let is_late = before_opening(run, fake, &fake.semi_sync()?)?;
             assert!(!fake.world.borrow().semi_sync.waits);
             fake.open_writes()?;
             after_opening(run, fake, is_late, true)
@@ -200,7 +201,7 @@ mod tests {
         let fake = with(Some(false), Some(true));
         let before = fake.world.borrow().clone();
         let outcome = carry_out(|run| {
-            before_opening(run, &fake)?;
+            before_opening(run, &fake, &fake.semi_sync()?)?;
             run.check("no", || Err(Error::new(Kind::Refused, "no")))
         });
         assert!(matches!(outcome, Outcome::RolledBack(_)), "{outcome:?}");

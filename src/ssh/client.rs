@@ -5,23 +5,18 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 
 use super::Place;
+use crate::child;
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::time::Deadline;
 
 /// The most that is kept of what another host says.
 const MOST: usize = 1 << 20;
-
-/// How long a killed process may take to be gone; one in an uninterruptible wait stays longer.
-const REAP_LIMIT: Duration = Duration::from_millis(200);
 
 /// The client's command line, but for the command that is run at `place`.
 ///
@@ -180,14 +175,7 @@ impl Client {
 impl Drop for Client {
     /// Kills it with all that it started. A connection for later hooks has left its process group.
     fn drop(&mut self) {
-        // Its number is ours until it has been waited for.
-        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
-        let until = Deadline::after(REAP_LIMIT);
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if until.pause(Duration::from_millis(1)).is_err() {
-                return;
-            }
-        }
+        child::end(&mut self.child);
     }
 }
 

@@ -72,7 +72,7 @@ fn a_second_check_repeats_the_last_verdict_at_once_and_never_makes_one_up() {
         .told("passed before")
         .passes("down")
         .within(ms(0));
-    // A verdict is older than three deadlines of 100 ms by now, but not than three of 900 ms.
+    // A verdict is older than three deadlines of 100 ms by now, but not than three of 700 ms.
     sleep(ms(320).saturating_sub(passed.elapsed()));
     let seen = site.run("check_mysql", &["--deadline", "100ms"]);
     seen.told("passed too long ago").fails("hung").within(ms(0));

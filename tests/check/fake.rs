@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{sleep, spawn};
 
 use crate::packets::{self, column, packet, read_packet};
@@ -175,6 +176,15 @@ pub fn up_for_an_hour(mut stream: UnixStream) -> std::io::Result<()> {
             ["server_id", "1"],
         ]))?;
     }
+}
+
+/// The same one, which has no room for the first to come.
+pub fn up_for_an_hour_and_full_at_first(mut stream: UnixStream) -> std::io::Result<()> {
+    static HAS_COME: AtomicBool = AtomicBool::new(false);
+    if HAS_COME.swap(true, Ordering::Relaxed) {
+        return up_for_an_hour(stream);
+    }
+    stream.write_all(&packet(0, b"\xff\x10\x04Too many connections"))
 }
 
 /// Protocol::AuthSwitchRequest.

@@ -202,12 +202,16 @@ fn a_server_that_comes_up_closed_is_left_as_it_is() {
 
 #[test]
 fn enabling_the_unit_beside_a_server_that_works_does_not_close_it() {
-    let site = fake::site("", fake::up_for_an_hour);
-    let seen = site.run("fence", &["--boot"]);
-    assert_eq!(seen.status, Some(0), "{seen:?}");
-    let journal = site.journal();
-    let left = |record: &Value| record.to_string().contains("did not start just now");
-    assert!(journal.iter().any(left), "{journal:#?}");
+    for site in [
+        fake::site("", fake::up_for_an_hour),
+        fake::site("", fake::up_for_an_hour_and_full_at_first),
+    ] {
+        let seen = site.run("fence", &["--boot"]);
+        assert_eq!(seen.status, Some(0), "{seen:?}");
+        let journal = site.journal();
+        let left = |record: &Value| record.to_string().contains("did not start just now");
+        assert!(journal.iter().any(left), "{journal:#?}");
+    }
 }
 
 #[test]

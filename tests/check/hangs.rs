@@ -186,3 +186,44 @@ fn an_address_that_swallows_everything_and_a_resolver_that_does_not_answer_hold_
         });
     });
 }
+
+#[test]
+fn a_name_is_looked_up_by_the_systems_resolver() {
+    need_lab!();
+    let (host, server) = database("named", "bind-address = 127.0.0.1");
+    server.sql("CREATE USER hookbox@'127.0.0.1' IDENTIFIED BY 'change-me'");
+    let check = |name: &str, path: &str| {
+        let site = Site::by_tcp(&host, name, NO_FENCE);
+        let hosts = site.dir.join("hosts");
+        std::fs::write(
+            &hosts,
+            "127.0.0.9 db1.example.com\n127.0.0.1 db1.example.com\n",
+        )
+        .unwrap();
+        let script = format!("mount --bind {} /etc/hosts; exec \"$@\"", hosts.display());
+        let inner = site.program("check_mysql", &[]);
+        let mut outer = std::process::Command::new("unshare");
+        outer
+            .args(["--mount", "sh", "-ec", &script, "sh", "env"])
+            .arg(format!("PATH={path}"))
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let seen = crate::site::finish(site.start(&mut outer), std::time::Instant::now());
+        seen.told(&format!("{name}, programs in {path}"));
+        seen
+    };
+    let path = std::env::var("PATH").unwrap();
+    // At one of its addresses nobody listens.
+    check("db1.example.com", &path).passes("ok");
+    let nobody = check("db9.invalid", &path);
+    nobody.fails("down");
+    assert!(
+        nobody.line.contains("look up db9.invalid: no address"),
+        "{nobody:?}"
+    );
+    let no_getent = check("db1.example.com", "/nowhere");
+    no_getent.fails("config");
+    assert!(no_getent.line.contains("start getent"), "{no_getent:?}");
+}

@@ -78,12 +78,14 @@ impl Pair {
 
 impl Node {
     fn new(name: &str, id: u32, shape: Shape, switch: &Switch, program: &[u8]) -> Node {
-        let settings = match shape {
+        let mut settings = match shape {
             Shape::PrimaryAndReplica => String::new(),
             Shape::Circle => format!(
                 "auto-increment-increment = 2\nauto-increment-offset = {id}\ngtid-domain-id = {id}"
             ),
         };
+        // MariaDB's default: with a primary that hangs it must not add to the outage.
+        settings.push_str("\nrpl-semi-sync-slave-kill-conn-timeout = 5");
         let mut server = Server::on(switch, name, id, &settings, program);
         server.start();
         let host = server.host.clone();

@@ -143,6 +143,19 @@ fn a_wrong_password_changes_nothing_online_and_is_told_in_a_failover() {
 }
 
 #[test]
+fn a_new_primary_that_hangs_costs_no_more_than_a_few_answers_and_has_the_address() {
+    trial!(trial);
+    assert_eq!(failover(&trial, "stopssh", &[]).status, 0);
+    trial.fault(|cluster| cluster.db2.freeze());
+    let ended = failover(&trial, "start", &[]);
+    trial.fault(|cluster| cluster.db2.thaw());
+    let (answers, silent) = (Duration::from_secs(8), "10.77.0.12:3306 writable: log in");
+    assert_says(&ended, 10, answers, silent);
+    assert!(trial.db(2).host.has_vip(), "{}", trial.story());
+    assert!(!trial.db(2).is_writable(), "{}", trial.story());
+}
+
+#[test]
 fn a_missing_interface_is_named_and_leaves_the_primary_as_it_was() {
     trial!(trial);
     let path = "/etc/hookbox/hookbox.toml";

@@ -8,6 +8,8 @@
     reason = "a test may panic, start programs and look at the clock"
 )]
 
+#[path = "../support/round_trips.rs"]
+mod counter;
 #[path = "../lab/mod.rs"]
 mod lab;
 #[path = "../support/packets.rs"]
@@ -22,7 +24,9 @@ mod state;
 mod words;
 
 mod changes;
+mod cut_short;
 mod reads;
+mod sessions;
 
 use std::fs;
 use std::path::PathBuf;

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::spawn;
+use std::thread::{sleep, spawn};
+use std::time::Duration;
 
 use crate::packets;
 use crate::state::{Answer, NO_SUCH_LOG, State, syntax};
@@ -17,6 +18,8 @@ pub struct Played {
     plugins: Plugins,
     state: Arc<Mutex<State>>,
     heard: Arc<Mutex<Heard>>,
+    /// To end this session takes so long.
+    pub stalls: Option<(u64, Duration)>,
 }
 
 /// What it was asked, and what of that it did not understand.
@@ -36,6 +39,7 @@ impl Played {
             plugins,
             state: Arc::new(Mutex::new(state)),
             heard: Arc::default(),
+            stalls: None,
         }
     }
 
@@ -142,13 +146,26 @@ impl Played {
                 return Ok(()); // not COM_QUERY, and so goodbye
             }
             let sql = String::from_utf8_lossy(&question[1..]).into_owned();
+            if let Some(id) = sql.strip_prefix("KILL CONNECTION ") {
+                self.end(id.parse().unwrap());
+            }
             let answer = match self.answer(&sql) {
                 Answer::Done => packets::ok(1),
                 Answer::Rows(columns, rows) => packets::table(&columns, &rows),
                 Answer::Refused(code, text) => packets::error(code, &text),
+                Answer::Silence => continue,
             };
             stream.write_all(&answer)?;
         }
+    }
+
+    fn end(&self, session: u64) {
+        if let Some((stalls, long)) = self.stalls
+            && stalls == session
+        {
+            sleep(long);
+        }
+        self.state().sessions.retain(|id| *id != session);
     }
 
     fn answer(&self, sql: &str) -> Answer {

@@ -118,3 +118,30 @@ fn grants_are_those_of_the_version() {
         assert_told(&server, &[]);
     }
 }
+
+#[test]
+fn a_look_at_a_source_believes_that_it_is_acknowledged_only_where_there_is_but_one() {
+    for (own, source) in pairs() {
+        let port = source.listen();
+        let peer = format!("[[peer]]\nhost = '127.0.0.1'\nport = {port}\n");
+        for channels in [1, 2] {
+            own.close();
+            let status = own.words_for("Rpl_semi_sync_replica_status");
+            own.state().status.insert(status, "ON".to_owned());
+            let channel = |n: usize| {
+                let mut channel = replica_of("127.0.0.1", 0);
+                channel.insert("Channel_Name", format!("c{n}"));
+                channel.insert("Source_Server_Id", (2 + n).to_string());
+                channel
+            };
+            own.state().channels = (0..channels).map(channel).collect();
+            let site = site(&own, "", &peer);
+            site.check().passes("ok");
+            site.wait_until_quiet();
+            let seen = std::fs::read_to_string(site.dir.join("run/source")).unwrap();
+            let seen: Value = serde_json::from_str(&seen).unwrap();
+            let acknowledged = &seen[0]["looks"][0]["acknowledged"];
+            assert_eq!(*acknowledged, Value::Bool(channels == 1), "{seen}");
+        }
+    }
+}

@@ -24,18 +24,25 @@ pub struct State {
     /// What SHOW GLOBAL STATUS has.
     pub status: BTreeMap<String, String>,
     pub channels: Vec<Channel>,
+    /// Of applications.
+    pub sessions: Vec<u64>,
     /// How often it is asked before its applier is done.
     pub busy_for: u32,
     /// Schema, name, definer and status.
     pub events: Vec<[String; 4]>,
     /// What should not have been asked before everything was applied.
     pub early: Vec<String>,
+    /// How a statement begins that is never answered.
+    pub mute: Option<&'static str>,
+    /// What the process list calls the command of the one commit that waits for an acknowledgement.
+    pub waiting: Option<&'static str>,
 }
 
 pub enum Answer {
     Done,
     Rows(Vec<String>, Vec<Vec<Option<String>>>),
     Refused(u16, String),
+    Silence,
 }
 
 impl State {
@@ -80,14 +87,20 @@ impl State {
             variables,
             status,
             channels: Vec::new(),
+            sessions: Vec::new(),
             busy_for: 0,
             events: Vec::new(),
             early: Vec::new(),
+            mute: None,
+            waiting: None,
         }
     }
 
     /// The answer to a statement of which every word is known.
     pub fn answer(&mut self, sql: &str) -> Answer {
+        if self.mute.is_some_and(|mute| sql.starts_with(mute)) {
+            return Answer::Silence;
+        }
         let (text, channel) = match sql.rsplit_once(" FOR CHANNEL ") {
             Some((text, channel)) => (text, channel.trim_matches('\'')),
             None => (sql, ""),
@@ -286,11 +299,31 @@ impl State {
         Answer::Rows(columns, vec![row])
     }
 
+    /// Applications are all that there is.
+    fn processes(&self, from: &str, sql: &str) -> Answer {
+        let all = self.sessions.iter().map(u64::to_string);
+        if sql.starts_with("SELECT COUNT(*)") {
+            let ids: Vec<&str> = from.split([' ', ',', '(', ')']).collect();
+            let count = all.filter(|id| ids.contains(&id.as_str())).count();
+            return rows(&["sessions"], &[vec![count.to_string()]]);
+        }
+        let all = all.filter(|_| from.contains("USER NOT IN"));
+        rows(&["ID"], &all.map(|id| vec![id]).collect::<Vec<_>>())
+    }
+
     fn select_from(&self, from: &str, sql: &str) -> Answer {
         let table = from.split(' ').next().unwrap_or_default();
         match table {
-            "information_schema.PROCESSLIST" | "performance_schema.threads" => rows(&["ID"], &[]),
+            _ if sql.contains("semi-sync ACK") => {
+                let commit = |command: &str| ["9", "app", command].map(str::to_owned).to_vec();
+                let commits: Vec<_> = self.waiting.into_iter().map(commit).collect();
+                rows(&["ID", "USER", "COMMAND"], &commits)
+            }
+            "information_schema.PROCESSLIST" | "performance_schema.threads" => {
+                self.processes(from, sql)
+            }
             "information_schema.INNODB_TRX" => rows(&["session", "trx_id", "trx_started"], &[]),
+            "mysql.user" => rows(&["locked"], &[vec!["0".to_owned()]]),
             "performance_schema.persisted_variables" => rows(&["VARIABLE_VALUE"], &[]),
             "information_schema.EVENTS" => {
                 let events: Vec<_> = self.events.iter().map(|e| e.to_vec()).collect();

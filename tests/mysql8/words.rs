@@ -39,6 +39,7 @@ const BEGINNINGS: &[(&str, Version, Version)] = &[
     ("SET SESSION", FIRST, NEVER),
     ("SET PERSIST", FIRST, NEVER),
     ("KILL CONNECTION", FIRST, NEVER),
+    ("ALTER USER", FIRST, NEVER),
     ("ALTER DEFINER", FIRST, NEVER),
 ];
 

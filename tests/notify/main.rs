@@ -8,6 +8,8 @@
     reason = "a test measures time itself, may sleep, and ends where something breaks"
 )]
 
+#[path = "../support/round_trips.rs"]
+mod counter;
 #[path = "../lab/mod.rs"]
 mod lab;
 
@@ -18,10 +20,12 @@ mod addresses;
 mod cut_short;
 mod demote;
 mod events;
+mod full;
 mod lossless;
 mod order;
 mod peers;
 mod promote;
+mod round_trips;
 mod semisync;
 mod shapes;
 mod torn;

@@ -40,6 +40,27 @@ fn the_generic_notify_takes_four_words_after_its_own_arguments() {
 }
 
 #[test]
+fn a_hook_for_one_state_does_nothing_when_keepalived_says_another() {
+    site!(site, Replication::Gtid);
+    for (hook, state) in [("notify_master", "BACKUP"), ("notify_master", "STOP")] {
+        let (status, _, err) = run_by_hand(&site.db2, &[hook, "INSTANCE", "mysql", state, "100"]);
+        assert_eq!(status, 2, "{err}");
+        assert!(
+            err.contains(&format!("{hook} is not for the state {state}")),
+            "{err}"
+        );
+        assert!(!site.db2.is_writable());
+    }
+    let words = ["notify_backup", "INSTANCE", "mysql", "MASTER", "100"];
+    assert_eq!(run(&site.db1, &words).0, 2);
+    assert!(site.db1.is_writable());
+    succeed(
+        &site.db2,
+        &["notify_fault", "INSTANCE", "mysql", "BACKUP", "100"],
+    );
+}
+
+#[test]
 fn help_has_an_example_and_wrong_arguments_one_line() {
     site!(site, Replication::Gtid);
     for applet in APPLETS {

@@ -40,6 +40,11 @@ fn where_all_is_well_nothing_is_done_and_nothing_written_down() {
     all_in_place(&site, &[3]);
     let dry = site.run(1, &["vip", "ensure", "--dry-run"]);
     dry.assert(0, &["the primary's addresses: here, as it should be"]);
+    let dry = site.run(2, &["vip", "ensure", "--dry-run"]);
+    dry.assert(
+        0,
+        &["not here, as it should be: the server here takes no writes"],
+    );
     site.run(1, &["vip", "ensure", "none"])
         .assert(2, &["there is no role none"]);
     let manager = run(&site.cluster().manager, &["vip", "ensure"]);
@@ -173,6 +178,9 @@ fn the_reader_leaves_a_replica_that_dies_and_does_not_come_back_with_it() {
     site.cluster_mut().db3.kill();
     ensure(&site, 2).assert(0, &["it belongs here, and db3 has it still"]);
     assert_eq!(site.holders(READER), [3]);
+    let dry = site.run(3, &["vip", "ensure", "--dry-run"]);
+    let words = "the primary's addresses: not here, and not added: the server here does not answer";
+    dry.assert(0, &[words]);
     ensure(&site, 3).assert(0, &["it belongs on db2", "delete 10.77.0.101/24"]);
     ensure(&site, 2).assert(0, &["add 10.77.0.101/24"]);
     all_in_place(&site, &[2]);

@@ -10,6 +10,7 @@
 mod lab;
 
 mod ensure;
+mod fence;
 mod mha;
 mod notify_down;
 mod site;

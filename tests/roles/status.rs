@@ -216,7 +216,7 @@ fn a_host_that_hangs_costs_no_more_than_the_limit_and_is_shown_as_such() {
     site.cluster().switch.block(&site.db(3).host);
     let said = site.run(2, &["vip", "status"]);
     site.db(1).thaw();
-    said.assert(3, &["db1: does not answer: ", "db3: does not answer: "]);
+    said.assert(3, &["db1: cannot be asked: ", "db3: cannot be asked: "]);
     said.assert(
         3,
         &["db2 (this host): replica, writes closed", "NO PRIMARY: "],
@@ -232,7 +232,7 @@ fn a_host_that_hangs_costs_no_more_than_the_limit_and_is_shown_as_such() {
     };
     own(&["status"]).assert(
         3,
-        &["unknown at /run/mysqld/mysqld.sock", "does not answer: "],
+        &["unknown at /run/mysqld/mysqld.sock", "cannot be asked: "],
     );
     let quick = own(&["vip", "status", "--json", "--limit", "300ms"]);
     let took = json(&quick)["took_ms"].as_u64().unwrap();

@@ -323,3 +323,55 @@ fn a_far_hookbox_that_is_newer_or_broken_is_named() {
     }
     assert_eq!(site.addresses(), "10.77.0.11/24");
 }
+
+/// A hookbox that does not know `word`, in the place of the one on db1.
+fn older(site: &Site, word: &str) {
+    site.db1
+        .sh("[ -e /usr/sbin/hookbox.new ] || mv /usr/sbin/hookbox /usr/sbin/hookbox.new");
+    let script = format!(
+        "#!/bin/sh
+         case \" $* \" in *' {word} '*)
+             echo \"vip: unexpected argument '{word}' found\" >&2
+             echo 'vip: try: hookbox vip --help' >&2
+             exit 2
+         esac
+         exec /usr/sbin/hookbox.new \"$@\"\n"
+    );
+    site.db1.write("/usr/sbin/hookbox", script, 0o755);
+}
+
+#[test]
+fn a_far_hookbox_that_is_older_goes_by_itself_on_record_or_is_named() {
+    let Some(site) = Site::with_hookbox() else {
+        return;
+    };
+    let network = config::Network {
+        probe: Duration::from_millis(90),
+        ..config::Network::default()
+    };
+    let address = vip("10.77.0.100/24 dev eth0");
+    let at_db1 = |job: &(dyn Fn(&Remote) + Sync)| {
+        site.on_manager(|deadline| {
+            let db1 = Remote::open(&root_at(DB1), &site.how(), None, deadline).unwrap();
+            job(&db1.with(&network));
+        });
+    };
+    older(&site, "--probe");
+    at_db1(&|db1| {
+        db1.ready(&address).unwrap();
+        assert!(!db1.has(&address).unwrap(), "it was only asked about");
+        assert_eq!(db1.add(&address).unwrap(), Changed::Yes);
+        let told = db1.timeline();
+        let note = "this hookbox is older and goes by itself: unexpected argument '--probe' found";
+        assert_eq!(told[0].step, note);
+        assert_eq!(db1.del(&address).unwrap(), Changed::Yes);
+    });
+    older(&site, "--limit");
+    at_db1(&|db1| {
+        let error = db1.add(&address).unwrap_err();
+        let line = "db1 has an older hookbox: unexpected argument '--limit' found";
+        assert_eq!(error.chain(), line);
+        assert_eq!(error.advice().unwrap(), "install the same hookbox on db1");
+    });
+    assert_eq!(site.addresses(), "10.77.0.11/24");
+}

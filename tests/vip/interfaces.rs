@@ -85,13 +85,22 @@ fn without_carrier_the_address_goes_to_the_fallback_interface_and_that_is_said()
     assert!(!addresses(&here).contains("10.7.5.100"));
 }
 
-/// The address comes to `link`, which is made of a0 by `script`, and the neighbour hears of it.
-fn works_on(link: &str, mac: [u8; 6], script: &str, there_script: &str) {
-    let Some((here, there)) = two_hosts() else {
+#[test]
+fn a_tunnel_that_has_no_hardware_address_is_an_interface_all_the_same() {
+    let Some((here, _there)) = two_hosts() else {
         return;
     };
+    if !is_made(&here, "ip tuntap add mode tun t0; ip link set t0 up") {
+        return;
+    }
+    // Nobody has opened it.
+    refused(&here, 3, "add 10.9.0.1/32 dev t0", "t0 has no carrier");
+}
+
+/// Whether the kernel has what `script` makes; says so loudly if not.
+fn is_made(host: &Namespace, script: &str) -> bool {
     let script = script.to_owned();
-    let made = here.run(move || Command::new("sh").args(["-ec", &script]).output().unwrap());
+    let made = host.run(move || Command::new("sh").args(["-ec", &script]).output().unwrap());
     if !made.status.success() {
         let test = std::thread::current().name().unwrap_or_default().to_owned();
         let why = String::from_utf8_lossy(&made.stderr).replace('\n', " ");
@@ -99,6 +108,16 @@ fn works_on(link: &str, mac: [u8; 6], script: &str, there_script: &str) {
             std::io::stderr(),
             "SKIPPED: {test}: this kernel has none: {why}"
         );
+    }
+    made.status.success()
+}
+
+/// The address comes to `link`, which is made of a0 by `script`, and the neighbour hears of it.
+fn works_on(link: &str, mac: [u8; 6], script: &str, there_script: &str) {
+    let Some((here, there)) = two_hosts() else {
+        return;
+    };
+    if !is_made(&here, script) {
         return;
     }
     there.sh(there_script);

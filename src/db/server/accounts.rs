@@ -1,10 +1,13 @@
 //! Accounts of applications: locked out for a while, and let in again.
 
+use std::time::Duration;
+
 use super::Server;
 use crate::db::dialect::{Flavor, Version, quote};
 use crate::db::{Database, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
+use crate::time::Deadline;
 
 /// What an account is called while it is locked out of a server that cannot lock accounts.
 const ALIAS: &str = "hookbox_";
@@ -49,6 +52,9 @@ impl Account {
     }
 }
 
+/// How long super_read_only may take to come back when time is up.
+const CLOSE_AGAIN: Duration = Duration::from_secs(1);
+
 impl Server {
     /// Whether nobody can log in as `account`.
     pub(super) fn is_locked(&self, account: &Account) -> Result<bool> {
@@ -86,15 +92,19 @@ impl Server {
     fn ask_unlogged(&self, sql: &str) -> Result<()> {
         let state = self.state()?;
         let closed_to_all = state.has_super_read_only && state.writes == Writes::ClosedToAll;
-        if closed_to_all {
-            self.ask("SET GLOBAL super_read_only = 0")?;
-        }
         self.ask("SET SESSION sql_log_bin = 0")?;
-        let done = self.ask(sql);
-        if closed_to_all {
-            self.ask("SET GLOBAL super_read_only = 1")?;
+        if !closed_to_all {
+            return self.ask(sql).map(drop);
         }
-        done.map(drop)
+        let done = self.ask("SET GLOBAL super_read_only = 0");
+        let done = done.and_then(|_| self.ask(sql));
+        let close = "SET GLOBAL super_read_only = 1";
+        let closed = self.ask(close).or_else(|_| {
+            // Told to end, or out of time: not before it is as closed as it was.
+            let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
+            Server::new(endpoint, login, Deadline::after(CLOSE_AGAIN)).ask(close)
+        });
+        done.and(closed).map(drop)
     }
 }
 

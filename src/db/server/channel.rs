@@ -1,10 +1,19 @@
 //! What a server shows of a replication channel, read by the names that it has for the columns.
 
-use crate::db::dialect::Dialect;
-use crate::db::session::AnswerRow;
+use crate::db::dialect::{Dialect, Version};
+use crate::db::session::{Answer, AnswerRow};
 use crate::db::{Channel, Position, Receiver};
 
-pub(super) fn read_channel(dialect: &Dialect, row: AnswerRow<'_>) -> Channel {
+/// What [`Dialect::replica_status`] answers.
+pub(super) fn read_channels(version: Version, answer: &Answer) -> Vec<Channel> {
+    let dialect = version.dialect();
+    answer
+        .rows()
+        .map(|row| read_channel(dialect, row))
+        .collect()
+}
+
+fn read_channel(dialect: &Dialect, row: AnswerRow<'_>) -> Channel {
     let (source, replica) = (dialect.source, dialect.replica);
     let text = |name: &str| row.get(name).unwrap_or_default().to_owned();
     let error = |name: &str| row.get(name).filter(|e| !e.is_empty()).map(str::to_owned);
@@ -59,8 +68,6 @@ pub(super) fn number(row: AnswerRow<'_>, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::dialect::Version;
-    use crate::db::session::Answer;
 
     /// One channel, as MySQL 8.0.22 to 9.7 name its columns.
     const NEW: [(&str, &str); 17] = [

@@ -1,31 +1,35 @@
-//! Closing a server for writes, and the sessions in the way of that.
+//! Closing a server for writes, whoever is in the way of that.
 
 use std::time::Duration;
 
-use super::{Server, number};
-use crate::db::dialect::quote;
-use crate::db::session::{AnswerRow, Session};
+use super::look::{STATE, read_state};
+use super::{Server, Variables, variables_question};
+use crate::db::session::AnswerRow;
 use crate::db::{Database, Side};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 
-/// KILL: there is no such session; it has gone already.
-const NO_SUCH_THREAD: u16 = 1094;
-
 /// How often sessions in the way of read_only are ended again, since new ones may come.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long asking for their end may take.
+const KILL_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long ending a statement of our own may take once time is up.
 const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 
 impl Server {
     pub(super) fn close(&self, grace: Duration, spare: &[String]) -> Result<Changed> {
-        let before = self.state()?;
+        let seconds = self.time().left().as_secs() + 1; // whole seconds, rounded up
+        let [before, limited] = self.ask_all(&[
+            variables_question(&STATE),
+            format!("SET SESSION lock_wait_timeout = {seconds}"),
+        ])?;
+        let before = read_state(&Variables(before?));
         if before.is_closed() {
             return Ok(Changed::AlreadySo);
         }
-        let seconds = self.time().left().as_secs() + 1; // whole seconds, rounded up
-        self.ask(&format!("SET SESSION lock_wait_timeout = {seconds}"))?;
+        limited?;
         let variable = match before.has_super_read_only {
             true => "super_read_only", // sets read_only with it
             false => "read_only",
@@ -65,15 +69,18 @@ impl Server {
                     ids.retain(|id| *id != own);
                     ids
                 });
-                match in_the_way.and_then(|ids| helper.end_sessions(&ids)) {
+                match in_the_way.and_then(|ids| helper.end_sessions(&ids, KILL_LIMIT)) {
                     // Returned, it would pass for an answer to `sql`, which still runs.
                     Err(error) if error.server_code().is_some() => refused = Some(error),
+                    // More of them than can be asked in a while: some have made way.
+                    Err(error) if error.kind() == Kind::Timeout && !time.passed() => {}
                     ended => drop(ended?),
                 }
-                waiting = helper.commits_without_acknowledgement()?;
+                let commits = helper.commits_without_acknowledgement(spare)?;
+                waiting = commits.all;
                 // After their sessions, so that no client hears of a commit that no replica has.
                 // Semi-sync's wait does not end with the session (MySQL, ReplSemiSyncMaster::commitTrx).
-                if waiting > 0 && refused.is_none() && !released {
+                if waiting > 0 && commits.heard_of == 0 && refused.is_none() && !released {
                     match helper.set_semi_sync(Side::Source, false) {
                         Err(error) if error.server_code().is_some() => refused = Some(error),
                         switched => released = switched? == Changed::Yes,
@@ -83,85 +90,48 @@ impl Server {
             }
             session.answer().map(drop)
         });
+        // The run ends with this. Where only the patience with this server is over, it may go on.
+        let is_over = |e: &Error| e.kind() == Kind::Overtaken || self.deadline.passed();
+        if ended.as_ref().is_err_and(is_over) {
+            self.deadline.renew(CANCEL_LIMIT);
+        }
         if released && let Err(error) = helper.set_semi_sync(Side::Source, true) {
             log::warn!("semi-sync stays off on {}: {}", self.name(), error.chain());
         }
+        // Or it takes effect whenever the writers are gone, long after this run.
         if ended.is_err()
             && let Some(id) = self.abandoned.take()
+            && helper.end_sessions(&[u64::from(id)], CANCEL_LIMIT).is_err()
         {
-            // Or it takes effect whenever the writers are gone, long after this run.
-            self.deadline.renew(CANCEL_LIMIT);
-            if helper.end_sessions(&[u64::from(id)]).is_err() {
-                let advice = format!("end session {id} there, or its {sql} may yet take effect");
-                return ended.map_err(|e| e.advise(advice));
-            }
+            let advice = format!("end session {id} there, or its {sql} may yet take effect");
+            return ended.map_err(|e| e.advise(advice));
         }
         ended.map_err(|e| e.during(sql))
     }
 
-    /// How many commits wait for the acknowledgement of a semi-sync replica: "Waiting for semi-sync
+    /// The commits that wait for the acknowledgement of a semi-sync replica: "Waiting for semi-sync
     /// ACK from slave", or from replica.
-    fn commits_without_acknowledgement(&self) -> Result<usize> {
-        let sql = "SELECT ID FROM information_schema.PROCESSLIST \
-                   WHERE STATE LIKE 'Waiting for semi-sync ACK%'";
-        Ok(self.ask(sql)?.rows().count())
-    }
-
-    pub(super) fn of_applications(&self, spare: &[String]) -> Result<Vec<u64>> {
-        let spared: Vec<String> = ["system user", "event_scheduler", "unauthenticated user"]
-            .into_iter()
-            .chain(spare.iter().map(String::as_str))
-            .chain([self.login.user.as_str()])
-            .map(quote)
-            .collect();
-        let answer = self.ask(&format!(
-            "SELECT ID FROM information_schema.PROCESSLIST WHERE USER NOT IN ({}) \
-             AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT IN ('Daemon', 'Killed') \
-             AND COMMAND NOT LIKE 'Slave%'",
-            spared.join(", ")
-        ))?;
-        Ok(answer.rows().map(|row| number(row, "ID")).collect())
-    }
-
-    pub(super) fn end_all(&self, ids: &[u64]) -> Result<Changed> {
-        if ids.is_empty() {
-            return Ok(Changed::AlreadySo);
-        }
-        self.with_session(|session| kill(session, ids))
-            .map_err(|e| e.during("end sessions"))?;
-        Ok(Changed::Yes)
-    }
-
-    pub(super) fn open_transactions(&self, spare: &[String]) -> Result<Vec<String>> {
-        let sessions = self.sessions(spare)?;
+    fn commits_without_acknowledgement(&self, spare: &[String]) -> Result<Waiting> {
         let answer = self.ask(
-            "SELECT trx_mysql_thread_id AS session, trx_id, trx_started \
-             FROM information_schema.INNODB_TRX",
+            "SELECT ID, USER, COMMAND FROM information_schema.PROCESSLIST \
+             WHERE STATE LIKE 'Waiting for semi-sync ACK%'",
         )?;
-        let of_applications = answer
-            .rows()
-            .filter(|row| sessions.contains(&number(*row, "session")));
-        let word = |row: AnswerRow<'_>, name| row.get(name).unwrap_or_default().to_owned();
-        Ok(of_applications
-            .map(|row| ["session", "trx_id", "trx_started"].map(|name| word(row, name)))
-            .map(|words| words.join(" "))
-            .collect())
+        // A KILL that stalls or was not sent in time has not reached its session yet.
+        let is_heard_of = |row: &AnswerRow<'_>| {
+            let user = row.get("USER").unwrap_or_default();
+            let is_spared = user == "system user" || spare.iter().any(|name| name == user);
+            row.get("COMMAND") != Some("Killed") && !is_spared
+        };
+        Ok(Waiting {
+            all: answer.rows().count(),
+            heard_of: answer.rows().filter(is_heard_of).count(),
+        })
     }
 }
 
-/// Ends sessions, all asked before the first answer is read: a round trip each would add up.
-pub(super) fn kill(session: &mut Session, ids: &[u64]) -> Result<()> {
-    for id in ids {
-        session.send(&format!("KILL CONNECTION {id}"))?;
-    }
-    let mut refused = None;
-    for _ in ids {
-        match session.answer() {
-            Err(e) if e.server_code() == Some(NO_SUCH_THREAD) => {}
-            // The other answers must still be read, or they would answer later questions.
-            Err(e) if e.server_code().is_some() => refused = Some(e),
-            answer => drop(answer?),
-        }
-    }
-    refused.map_or(Ok(()), Err)
+/// Commits that wait for an acknowledgement.
+struct Waiting {
+    all: usize,
+    /// Those whose clients would hear that they were made.
+    heard_of: usize,
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use super::Server;
-use super::number;
-use crate::db::dialect::{Flavor, Thread, quote};
+use super::channel::{number, read_channels};
+use super::source::{history_question, read_history};
+use crate::db::dialect::{Dialect, Flavor, Thread, quote};
 use crate::db::relay::{Reader, Rest};
-use crate::db::{Channel, Database, Receiver};
+use crate::db::session::{Answer, Session};
+use crate::db::{Channel, Database, Halted, Position, Receiver};
 use crate::error::{Error, Kind, Result};
-use crate::time::Stopwatch;
+use crate::run::Changed;
+use crate::time::{Deadline, Stopwatch};
 
 /// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
 const ERROR_WHEN_EXECUTING: u16 = 1220;
@@ -23,16 +26,28 @@ const START: u64 = 4;
 /// and an applier that moves is not at a torn tail.
 const STILL: Duration = Duration::from_millis(100);
 
-/// How long a replication thread may take to stop before it is ended: it needs a few ms. A
-/// semi-sync receiver first connects to its source again to end its session there
-/// (`rpl_semi_sync_slave_kill_conn_timeout`, 5 s).
+/// How long a replication thread may take to stop before it is ended: it needs a few ms.
 const STOP_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long it may take altogether.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
+/// How long a receiver may take whose source is silent: MariaDB's semi-sync receiver connects to it
+/// once more, to end its session there, for `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default.
+/// KILL does not shorten that.
+pub(super) const WAY_OUT: Duration = Duration::from_secs(6);
+
 /// Between two looks whether a thread has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// What is waited for when a thread is stopped.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Until {
+    /// It has ended.
+    Ended,
+    /// That, or that it receives nothing more: see [`WAY_OUT`].
+    NothingComes,
+}
 
 impl Server {
     /// What `channel` has received and not applied.
@@ -104,7 +119,7 @@ impl Server {
         let mut is_next_file = false;
         loop {
             let sql = dialect.relay_events(&file, from, RELAY_PAGE, &channel.name);
-            let page = match self.ask(&sql) {
+            let page = match self.relay_page(&sql) {
                 // The file after the last one does not exist. On any other page this is an error:
                 // what cannot be read may still have to be applied.
                 Err(e) if is_next_file && e.server_code() == Some(ERROR_WHEN_EXECUTING) => {
@@ -133,40 +148,145 @@ impl Server {
         Ok(reader)
     }
 
-    /// Stops a thread of a channel. The server waits for the thread, which may wait for a lock or for a
-    /// source that is gone; then the thread itself is ended. MariaDB does not end an applier in the
-    /// middle of a statement that cannot be rolled back for 60 s (`sql_slave_killed` in slave.cc).
-    pub(super) fn stop(&self, thread: Thread, channel: &Channel) -> Result<()> {
-        let sql = &self.dialect()?.stop(thread, &channel.name);
-        // Before it is asked to stop: then MySQL no longer says which threads those are.
-        let threads = self.threads(thread, &channel.name)?;
-        let limit = self.deadline.at_most(STOP_LIMIT);
-        let mut refused = None;
-        if thread == Thread::Applier && self.would_wait_for_the_rest(channel)? {
-            refused = self.end(&threads)?;
-            let runs = || Ok(self.channel(&channel.name)?.is_some_and(|c| c.applying));
+    /// Stops a thread of a channel that was just seen so. The server waits for the thread, which may
+    /// wait for a lock or for a source that is gone; then the thread itself is ended. MariaDB does not
+    /// end an applier in the middle of a statement that cannot be rolled back for 60 s
+    /// (`sql_slave_killed` in slave.cc).
+    pub(super) fn stop(&self, thread: Thread, seen: &Channel, until: Until) -> Result<Halted> {
+        self.pages.take();
+        let limit = match until {
+            Until::NothingComes if seen.receiver == Receiver::Connected => WAY_OUT,
+            _ => STOP_LIMIT,
+        };
+        let limit = self.deadline.at_most(limit);
+        if thread == Thread::Applier && self.would_wait_for_the_rest(seen)? {
+            let refused = self.end(&self.threads(thread, &seen.name)?)?;
+            let runs = || Ok(self.channel(&seen.name)?.is_some_and(|c| c.applying));
             while refused.is_none() && runs()? && !limit.passed() {
                 self.deadline.pause(LOOK_AGAIN)?;
             }
         }
-        let mut stopping = self.open()?;
-        stopping.send(sql)?;
-        while !stopping.answers_within(STOP_PATIENCE)? {
+        let version = self.version()?;
+        let dialect = version.dialect();
+        let stop = dialect.stop(thread, &seen.name);
+        let mut questions = vec![
+            dialect.replica_status.to_owned(),
+            // Before it is asked to stop: then MySQL no longer says which threads those are.
+            dialect.threads(thread, &seen.name),
+            stop.clone(),
+            dialect.replica_status.to_owned(),
+            history_question(version).to_owned(),
+        ];
+        let pages = match thread {
+            Thread::Receiver => self.pages_to_come(dialect, seen),
+            Thread::Applier => Vec::new(),
+        };
+        questions.extend_from_slice(&pages);
+        // If this fails it is not abandoned: to end who asks would not let the thread go on.
+        let mut session = self.take_session()?;
+        session.send_all(&questions)?;
+        let before = read_channels(version, &session.reply()?.unwrap_or_default());
+        let threads = session.reply()?;
+        let threads = match dialect.tells_channels_apart() || before.len() == 1 {
+            true => ids(threads),
+            false => Vec::new(),
+        };
+        let before = before.into_iter().find(|c| c.name == seen.name);
+        let outlasted = self.outlast(&mut session, until, seen, &threads, &limit);
+        if let Some(halted) = outlasted.map_err(|e| e.during(&stop))? {
+            return Ok(halted);
+        }
+        let (stopped, after, history) = (session.reply()?, session.reply()?, session.reply()?);
+        for sql in pages {
+            let page = session.reply()?;
+            self.pages.borrow_mut().push_back((sql, page));
+        }
+        self.keep(session);
+        stopped.map_err(|e| e.during(stop))?;
+        Ok(Halted {
+            changed: match before.is_some_and(|channel| channel.runs(thread)) {
+                true => Changed::Yes,
+                false => Changed::AlreadySo,
+            },
+            channels: read_channels(version, &after?),
+            history: read_history(version, history)?,
+        })
+    }
+
+    /// Waits for the answer to STOP, in which nobody need be interested any more when nothing more is
+    /// received: then what was seen of that. `channel` is as it was before.
+    fn outlast(
+        &self,
+        session: &mut Session,
+        until: Until,
+        channel: &Channel,
+        threads: &[u64],
+        limit: &Deadline,
+    ) -> Result<Option<Halted>> {
+        let patience = match until {
+            Until::NothingComes => STOP_PATIENCE / 2,
+            Until::Ended => STOP_PATIENCE,
+        };
+        let received = |now: &[Channel]| {
+            let mut now = now.iter();
+            let now = now.find(|now| now.name == channel.name);
+            now.map(|now| now.received.clone())
+        };
+        // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
+        // that it was asked to stop would not do, since the question may wait for another one.
+        let mut when_ended = None;
+        let mut refused = None;
+        while !session.answers_within(patience)? {
+            if let Some(then) = &when_ended {
+                let now = self.look()?;
+                if *then == received(&now.channels) {
+                    return Ok(Some(Halted {
+                        changed: Changed::Yes,
+                        channels: now.channels,
+                        history: now.history,
+                    }));
+                }
+            }
             if limit.passed() {
-                let error = Error::new(Kind::Timeout, "it has not stopped yet").during(sql);
+                let error = Error::new(Kind::Timeout, "it has not stopped yet");
                 return Err(refused.into_iter().fold(error, Error::because));
             }
             // More than once: a worker that is killed tries its transaction again.
-            refused = self.end(&threads)?;
+            refused = self.end(threads)?;
+            if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
+                when_ended = Some(received(&self.channels()?));
+            }
         }
-        stopping.answer().map_err(|e| e.during(sql))?;
-        stopping.quit();
-        Ok(())
+        Ok(None)
+    }
+
+    /// What will be read of the relay log to see that nothing is left, if nothing is.
+    fn pages_to_come(&self, dialect: &Dialect, channel: &Channel) -> Vec<String> {
+        let Position { file, offset } = &channel.relay;
+        let page = |file: &str, from| dialect.relay_events(file, from, RELAY_PAGE, &channel.name);
+        match next_file(file) {
+            Some(next) if channel.applied == channel.received => {
+                vec![page(file, *offset), page(&next, START)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A page of the relay log, which may have been asked for when the receiver was stopped.
+    fn relay_page(&self, sql: &str) -> Result<Answer> {
+        let mut pages = self.pages.borrow_mut();
+        match pages.pop_front() {
+            Some((asked, page)) if asked == sql => page,
+            _ => {
+                pages.clear();
+                self.ask(sql)
+            }
+        }
     }
 
     /// Ends sessions; gives why the server does not allow it.
     fn end(&self, sessions: &[u64]) -> Result<Option<Error>> {
-        match self.end_sessions(sessions) {
+        match self.end_sessions(sessions, STOP_LIMIT) {
             Err(error) if error.server_code().is_some() => Ok(Some(error)),
             ended => ended.map(|_| None),
         }
@@ -201,10 +321,16 @@ impl Server {
             return Ok(Vec::new());
         }
         match self.ask(&dialect.threads(thread, channel)) {
-            Err(error) if error.server_code().is_some() => Ok(Vec::new()),
-            answer => Ok(answer?.rows().map(|row| number(row, "ID")).collect()),
+            Err(error) if error.server_code().is_none() => Err(error),
+            answer => Ok(ids(answer)),
         }
     }
+}
+
+/// None where the server does not tell.
+fn ids(answer: Result<Answer>) -> Vec<u64> {
+    let answer = answer.unwrap_or_default();
+    answer.rows().map(|row| number(row, "ID")).collect()
 }
 
 /// The name of the log file after `file`: the number at its end, one more, as wide.

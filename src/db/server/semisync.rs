@@ -1,22 +1,32 @@
 //! Semi-sync on a server, by whichever words it has for it.
 
 use super::Server;
-use crate::db::session::AnswerRow;
+use crate::db::dialect::Version;
+use crate::db::session::{Answer, AnswerRow};
 use crate::db::{SemiSync, Side};
 use crate::error::Result;
 use crate::run::Changed;
 
+/// The first of the two questions that [`read_semi_sync`] reads the answers to.
+pub(super) const SEMI_SYNC: &str = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync%'";
+
+/// The second.
+pub(super) const SEMI_SYNC_STATUS: &str = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'";
+
+pub(super) fn read_semi_sync(version: Version, variables: &Answer, status: &Answer) -> SemiSync {
+    let value = |name: &str| {
+        let mut rows = variables.rows().chain(status.rows());
+        let is_it = |row: &AnswerRow<'_>| row.at(0).is_some_and(|n| n.eq_ignore_ascii_case(name));
+        rows.find(is_it)?.at(1)
+    };
+    SemiSync::read(version, value)
+}
+
 impl Server {
     pub(super) fn look_at_semi_sync(&self) -> Result<SemiSync> {
-        let variables = self.ask("SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync%'")?;
-        let status = self.ask("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'")?;
-        let value = |name: &str| {
-            let mut rows = variables.rows().chain(status.rows());
-            let is_it =
-                |row: &AnswerRow<'_>| row.at(0).is_some_and(|n| n.eq_ignore_ascii_case(name));
-            rows.find(is_it)?.at(1)
-        };
-        Ok(SemiSync::read(self.version()?, value))
+        let questions = [SEMI_SYNC, SEMI_SYNC_STATUS].map(str::to_owned);
+        let [variables, status] = self.ask_all(&questions)?;
+        Ok(read_semi_sync(self.version()?, &variables?, &status?))
     }
 
     /// How a variable of semi-sync is set where this server has it, by whichever word.

@@ -2,39 +2,43 @@
 
 use super::Server;
 use crate::db::History;
-use crate::db::dialect::{Flavor, quote};
+use crate::db::dialect::{Flavor, Version, quote};
+use crate::db::session::Answer;
 use crate::db::source::{Gtids, Identity, Source};
 use crate::error::{Error, Result};
 
 /// A variable that this server does not have.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
+/// The question that [`read_history`] reads the answer to.
+pub(super) fn history_question(version: Version) -> &'static str {
+    match version.flavor {
+        Flavor::MariaDb => "SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos",
+        // Not SHOW VARIABLES, which cuts values off after 1024 characters.
+        Flavor::MySql => "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.server_uuid, @@GLOBAL.gtid_executed",
+    }
+}
+
+/// Of MySQL only with `gtid_mode = ON`: in the other modes transactions without GTID are written.
+pub(super) fn read_history(version: Version, answer: Result<Answer>) -> Result<Option<History>> {
+    let answer = match answer {
+        // Before MySQL 5.6.
+        Err(e) if e.server_code() == Some(UNKNOWN_VARIABLE) => return Ok(None),
+        answer => answer?,
+    };
+    let row = answer.first();
+    let text = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
+    Ok(match (version.flavor, text(0)) {
+        (Flavor::MariaDb, state) => Some(History::read([state, text(1)])),
+        (Flavor::MySql, "ON") => History::of_sets(text(1), text(2)),
+        (Flavor::MySql, _) => None,
+    })
+}
+
 impl Server {
     pub(super) fn look_at_history(&self) -> Result<Option<History>> {
-        if self.version()?.flavor == Flavor::MySql {
-            return self.mysql_history();
-        }
-        let answer = self.ask("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos")?;
-        let row = answer.first();
-        let text = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
-        Ok(Some(History::read([text(0), text(1)])))
-    }
-
-    /// Only with `gtid_mode = ON`: in the other modes transactions without GTID are written.
-    fn mysql_history(&self) -> Result<Option<History>> {
-        // Not SHOW VARIABLES, which cuts values off after 1024 characters.
-        let sql = "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.server_uuid, @@GLOBAL.gtid_executed";
-        let answer = match self.ask(sql) {
-            // Before MySQL 5.6.
-            Err(e) if e.server_code() == Some(UNKNOWN_VARIABLE) => return Ok(None),
-            answer => answer?,
-        };
-        let row = answer.first();
-        let text = |place| row.and_then(|row| row.at(place)).unwrap_or_default();
-        Ok(match text(0) {
-            "ON" => History::of_sets(text(1), text(2)),
-            _ => None,
-        })
+        let version = self.version()?;
+        read_history(version, self.ask(history_question(version)))
     }
 
     pub(super) fn look_at_identity(&self) -> Result<Identity> {
