@@ -27,6 +27,8 @@ use hookbox::turn::{Meeting, Wished};
 use nix::sys::signal::Signal;
 use signal_hook::flag;
 
+use crate::asking::{Place, ask_all};
+
 /// What every applet starts from.
 pub struct Context {
     /// What it is called.
@@ -49,9 +51,6 @@ pub struct Context {
 /// A peer and what it said of itself, or why it said nothing.
 pub type Asked = (Server, Result<PeerState>);
 
-/// A server that is not on this host, and the account there.
-pub type Place = (Endpoint, Login);
-
 /// The arguments that every applet takes.
 pub fn arguments() -> [Arg; 2] {
     [
@@ -73,6 +72,16 @@ pub fn dry_run() -> Arg {
         .long("dry-run")
         .action(ArgAction::SetTrue)
         .help("ask everything, change nothing, say what would be done")
+}
+
+/// The argument of those that ask and end by themselves.
+pub fn limit(default: &'static str, help: &'static str) -> Arg {
+    Arg::new("limit")
+        .long("limit")
+        .value_name("TIME")
+        .default_value(default)
+        .value_parser(config::time_limit)
+        .help(help)
 }
 
 /// Reads the configuration that `matches` names.
@@ -290,29 +299,6 @@ impl Context {
             self.instance.as_deref(),
         )
     }
-}
-
-/// Puts `question` to the servers at all `places` at the same time, each for at most `limit`;
-/// `meanwhile` goes on beside them.
-pub fn ask_all<T: Send, M>(
-    places: &[Place],
-    limit: Duration,
-    question: fn(&Server) -> Result<T>,
-    meanwhile: impl FnOnce() -> M,
-) -> (Vec<Result<T>>, M) {
-    std::thread::scope(|scope| {
-        let ask = |(endpoint, login): &Place| {
-            let (endpoint, login) = (endpoint.clone(), login.clone());
-            scope.spawn(move || question(&Server::new(endpoint, login, Deadline::after(limit))))
-        };
-        let asked: Vec<_> = places.iter().map(ask).collect();
-        let meanwhile = meanwhile();
-        let lost = |_| Err(Error::new(Kind::Bug, "asking it panicked"));
-        let answers = asked
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(lost));
-        (answers.collect(), meanwhile)
-    })
 }
 
 fn see_peer(peer: &Server) -> Result<PeerState> {

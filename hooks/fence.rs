@@ -12,19 +12,17 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use hookbox::check;
-use hookbox::config::SemiSyncAt;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
-use hookbox::procedure::demote::{Demotion, demote};
-use hookbox::procedure::{events, semisync};
 use hookbox::run::{Mode, Outcome, Run};
 use hookbox::turn::{self, Meeting, Wish, Wished};
 use hookbox::verdict::Class;
 
 use crate::context::{self, Context};
 use crate::contract::{self, Caller};
+use crate::standby;
 
 /// How long to wait at the door. A check that still fails then starts the next one.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -99,33 +97,18 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         true => None,
     })?;
     let mut turn = None;
-    let mut was_away = false;
     let outcome = context.run(|run| {
         if let Some(because) = because {
             run.note(because);
         }
-        if maintenance::until(&context.config.paths).is_some() {
-            run.note("maintenance: nothing is done");
+        if in_maintenance(run, &context) {
             return Ok(());
         }
         let db = &context.server()?.another().patient(LIMIT);
         if !dry {
             turn::or_without(run, meeting.announce(&wished))?;
         }
-        run.wait(&format!("{} answers", db.name()), limit, || {
-            match db.state() {
-                Ok(_) => Ok(None),
-                // The server said no: it will not say otherwise by being asked again, except when
-                // it was full or on its way down.
-                Err(error) if error.kind() == Kind::Overtaken => Err(error),
-                Err(error) if !error.is_silence() && !may_pass(&error) => Err(error),
-                Err(error) => {
-                    // One that is full or hangs may be the primary at work.
-                    was_away |= check::classify(&error) == Class::Down;
-                    Ok(Some(error.chain()))
-                }
-            }
-        })?;
+        let was_away = wait_at_the_door(run, db, limit)?;
         // A server that lets nobody in while it recovers is as old by then as this process.
         let is_older = |up: Duration| up >= run.deadline().elapsed() + JUST_STARTED;
         if boot && !was_away && is_older(db.uptime()?) {
@@ -133,8 +116,7 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             return Ok(());
         }
         // It may have begun while the server did not answer.
-        if maintenance::until(&context.config.paths).is_some() {
-            run.note("maintenance: nothing is done");
+        if in_maintenance(run, &context) {
             return Ok(());
         }
         if !dry {
@@ -142,16 +124,8 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             turn = turn::or_without(run, meeting.take_turn(name, &patience))?;
         }
         let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
-        let how = Demotion {
-            resume,
-            ..context.demotion()
-        };
         let was_open = db.state()?.writes == Writes::Open;
-        events::stop_if_open(run, context.server()?, &context.config.paths.run)?;
-        demote(run, db, how)?;
-        if context.config.promote.semi_sync == SemiSyncAt::Switch {
-            semisync::after_closing(run, db)?;
-        }
+        standby::close(run, &context, db, resume)?;
         if boot {
             start_closed(run, db, was_open);
         }
@@ -161,6 +135,34 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
         turn.end(&outcome);
     }
     Ok(outcome)
+}
+
+fn in_maintenance(run: &Run<'_>, context: &Context) -> bool {
+    let is_on = maintenance::until(&context.config.paths).is_some();
+    if is_on {
+        run.note("maintenance: nothing is done");
+    }
+    is_on
+}
+
+/// Waits until the server answers; whether it was down before.
+fn wait_at_the_door(run: &mut Run<'_>, db: &Server, limit: Duration) -> Result<bool> {
+    let mut was_away = false;
+    run.wait(&format!("{} answers", db.name()), limit, || {
+        match db.state() {
+            Ok(_) => Ok(None),
+            // The server said no: it will not say otherwise by being asked again, except when
+            // it was full or on its way down.
+            Err(error) if error.kind() == Kind::Overtaken => Err(error),
+            Err(error) if !error.is_silence() && !may_pass(&error) => Err(error),
+            Err(error) => {
+                // One that is full or hangs may be the primary at work.
+                was_away |= check::classify(&error) == Class::Down;
+                Ok(Some(error.chain()))
+            }
+        }
+    })?;
+    Ok(was_away)
 }
 
 /// Lets the server be closed from the first moment on when it starts again. Nothing that closes it

@@ -17,7 +17,8 @@ use hookbox::procedure::events;
 use hookbox::secret::Login;
 use hookbox::turn::Meeting;
 
-use crate::context::{self, Context, ask_all};
+use crate::asking::ask_all;
+use crate::context::{self, Context};
 
 /// How long this host's server may take besides its peers.
 const OWN_LIMIT: Duration = Duration::from_millis(500);

@@ -1,6 +1,7 @@
 //! `hookbox`: every hook program of MySQL high availability in one file.
 
 mod argv;
+mod asking;
 mod check_mysql;
 mod context;
 mod contract;
@@ -20,6 +21,7 @@ mod notify;
 mod notify_down;
 mod rejoin;
 mod rival;
+mod standby;
 mod status;
 mod undo;
 mod verify;
@@ -30,6 +32,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
+
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// One program in the box.
 pub struct Applet {

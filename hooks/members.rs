@@ -10,7 +10,8 @@ use hookbox::secret::Login;
 use hookbox::ssh::Place;
 use hookbox::switch::Side;
 
-use crate::context::{self, Context, ask_all};
+use crate::asking::{self, ask_all};
+use crate::context::{self, Context};
 
 /// A server of the cluster, before it is asked.
 pub struct Target {
@@ -22,7 +23,7 @@ pub struct Target {
     pub address: Option<String>,
     /// How its host is reached, where anything says so.
     pub ssh: Option<Place>,
-    place: Result<context::Place>,
+    place: Result<asking::Place>,
 }
 
 /// The servers that the configuration knows: this host's own, unless this is MHA's manager, and the
@@ -73,7 +74,7 @@ pub fn ask<M>(
     limit: Duration,
     meanwhile: impl FnOnce() -> M,
 ) -> (Vec<Member>, M) {
-    let places: Vec<context::Place> = targets
+    let places: Vec<asking::Place> = targets
         .iter()
         .filter_map(|target| target.place.as_ref().ok().cloned())
         .collect();

@@ -95,12 +95,7 @@ fn options(command: Command) -> Command {
         .long("watch")
         .action(ArgAction::SetTrue)
         .help("again every second until Ctrl-C");
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value(LIMIT)
-        .value_parser(hookbox::config::time_limit)
-        .help("how long all hosts together may take to answer");
+    let limit = context::limit(LIMIT, "how long all hosts together may take to answer");
     command
         .args(context::arguments())
         .args([json, format, output, watch, limit])

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use hookbox::error::{Error, Kind, Result};
 
 use crate::context::{self, Context, say};
@@ -25,12 +25,7 @@ pub fn command() -> Command {
 }
 
 fn options(command: Command) -> Command {
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value("2s")
-        .value_parser(hookbox::config::time_limit)
-        .help("how long all hosts together may take to answer");
+    let limit = context::limit("2s", "how long all hosts together may take to answer");
     command.arg(limit).args(context::arguments())
 }
 

@@ -132,12 +132,7 @@ fn options(command: Command) -> Command {
         .long("json")
         .action(ArgAction::SetTrue)
         .help("print one line of JSON");
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("TIME")
-        .default_value(DEFAULT_LIMIT)
-        .value_parser(hookbox::config::time_limit)
-        .help("how long it may take");
+    let limit = context::limit(DEFAULT_LIMIT, "how long it may take");
     command.args([json, limit]).args(context::arguments())
 }
 

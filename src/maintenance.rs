@@ -55,7 +55,10 @@ pub fn show(paths: &Paths) -> Option<Maintenance> {
         Ok(Some(maintenance)) if maintenance.until > SystemTime::now() => Some(maintenance),
         Ok(_) => None,
         Err(error) => {
-            log::warn!("no maintenance: {}: {error}", path.display());
+            log::warn!(
+                "no maintenance: {}: {error}; hookbox maintenance off removes it",
+                path.display()
+            );
             None
         }
     }

@@ -5,14 +5,12 @@
 //! each run writes down its wish, unless a younger process has written one, and waits its turn. A
 //! run whose wish is no longer the newest ends before its next step.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -124,7 +122,9 @@ impl Meeting {
     /// # Errors
     /// [`Kind::Overtaken`] when a younger process wants something else.
     pub fn announce(&self, wished: &Wished) -> Result<()> {
-        let file = self.lock("wish", FlockArg::LockExclusive)?;
+        let file = self.open("wish")?;
+        // Held for a read or a write of a few bytes in memory, so waiting for it is not bounded.
+        file.lock().map_err(|error| self.trouble("wish", error))?;
         if let Some(newest) = read_wish(&file)
             && newest.is_younger_than(wished)
         {
@@ -136,7 +136,8 @@ impl Meeting {
 
     /// The newest wish, if anybody had one since boot.
     pub fn newest(&self) -> Option<Wished> {
-        let file = self.lock("wish", FlockArg::LockShared).ok()?;
+        let file = self.open("wish").ok()?;
+        file.lock_shared().ok()?;
         read_wish(&file)
     }
 
@@ -155,11 +156,12 @@ impl Meeting {
     ///
     /// # Errors
     /// When the file behind it cannot be used.
-    pub fn try_turn(&self, name: &str) -> Result<Option<Flock<File>>> {
-        match Flock::lock(self.open(name)?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(self.trouble(name, errno.into())),
+    pub fn try_turn(&self, name: &str) -> Result<Option<File>> {
+        let file = self.open(name)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(self.trouble(name, error)),
         }
     }
 
@@ -207,11 +209,6 @@ impl Meeting {
             .map_err(|e| self.trouble(name, e))
     }
 
-    fn lock(&self, name: &str, how: FlockArg) -> Result<Flock<File>> {
-        // Held for a read or a write of a few bytes in memory, so waiting for it is not bounded.
-        Flock::lock(self.open(name)?, how).map_err(|(_, errno)| self.trouble(name, errno.into()))
-    }
-
     fn trouble(&self, name: &str, error: std::io::Error) -> Error {
         Error::new(
             Kind::Refused,
@@ -227,7 +224,7 @@ impl Meeting {
 
 /// The right to work alone, until it is dropped.
 pub struct Turn {
-    lock: Flock<File>,
+    lock: File,
     /// What the run before was doing when it was cut short.
     pub unfinished: Option<String>,
 }

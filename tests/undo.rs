@@ -199,7 +199,7 @@ fn the_manager_is_told_from_a_host_whose_server_is_down_by_one_file_for_all() {
     assert!(manager.text.starts_with("manager: "), "{}", manager.text);
     let down = status(&cluster.db3.host);
     assert_eq!(down.status, Some(3), "{}", down.text);
-    assert!(down.text.contains("does not answer"), "{}", down.text);
+    assert!(down.text.contains("cannot be asked"), "{}", down.text);
 }
 
 #[test]

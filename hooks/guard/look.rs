@@ -17,7 +17,8 @@ use hookbox::secret::Login;
 use hookbox::verdict::Class;
 use hookbox::witness::{Asked, Witness};
 
-use crate::context::{self, Context, Place, ask_all};
+use crate::asking::{Place, ask_all};
+use crate::context::{self, Context};
 
 /// How long another host may take to answer for an address that is here as well.
 const ARP_LIMIT: Duration = Duration::from_millis(300);

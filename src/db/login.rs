@@ -154,3 +154,19 @@ fn unsupported(plugin: &AuthPlugin<'_>) -> Error {
     )
     .advise("use mysql_native_password, caching_sha2_password, ed25519, parsec or the unix socket")
 }
+/// Says what to do about a login that the server refused with its number.
+pub fn advised(error: Error) -> Error {
+    match error.server_code() {
+        _ if error.advice().is_some() => error,
+        // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+        Some(1045 | 1698) => error.advise(
+            "correct user and password in the configuration, or make the account: \
+             hookbox grants --version VERSION",
+        ),
+        // ER_HOST_NOT_PRIVILEGED
+        Some(1130) => {
+            error.advise("make the account there for this host too: hookbox grants --from ADDRESS")
+        }
+        _ => error,
+    }
+}

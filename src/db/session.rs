@@ -18,7 +18,7 @@ use mysql_common::row::{Row, RowDeserializer};
 use mysql_common::value::{ServerSide, Value};
 
 use super::endpoint::Endpoint;
-use super::login::{Privacy, Proof};
+use super::login::{Privacy, Proof, advised};
 use super::tls::{self, Tls};
 use super::wire::{LONGEST_PACKET, Wire};
 use crate::config;
@@ -111,20 +111,7 @@ impl Session {
     /// server's number if it gave one.
     pub fn open(endpoint: &Endpoint, login: &Login, deadline: &Deadline) -> Result<Session> {
         Session::begin(endpoint, login, deadline).map_err(|error| {
-            let error = error.during(format!("log in to {endpoint} as {}", login.user));
-            match error.server_code() {
-                _ if error.advice().is_some() => error,
-                // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
-                Some(1045 | 1698) => error.advise(
-                    "correct user and password in the configuration, or make the account: \
-                     hookbox grants --version VERSION",
-                ),
-                // ER_HOST_NOT_PRIVILEGED
-                Some(1130) => error.advise(
-                    "make the account there for this host too: hookbox grants --from ADDRESS",
-                ),
-                _ => error,
-            }
+            advised(error).during(format!("log in to {endpoint} as {}", login.user))
         })
     }
 

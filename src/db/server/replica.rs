@@ -7,11 +7,11 @@ use super::channel::{number, read_channels};
 use super::source::{history_question, read_history};
 use crate::db::dialect::{Dialect, Flavor, Thread, quote};
 use crate::db::relay::{Reader, Rest};
-use crate::db::session::Answer;
-use crate::db::{Channel, Database, Halted, Position, Receiver, Seen};
+use crate::db::session::{Answer, Session};
+use crate::db::{Channel, Database, Halted, Position, Receiver};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
-use crate::time::Stopwatch;
+use crate::time::{Deadline, Stopwatch};
 
 /// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
 const ERROR_WHEN_EXECUTING: u16 = 1220;
@@ -32,6 +32,11 @@ const STOP_PATIENCE: Duration = Duration::from_millis(100);
 /// How long it may take altogether.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
+/// How long a receiver may take whose source is silent: MariaDB's semi-sync receiver connects to it
+/// once more, to end its session there, for `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default.
+/// KILL does not shorten that.
+pub(super) const WAY_OUT: Duration = Duration::from_secs(6);
+
 /// Between two looks whether a thread has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -40,9 +45,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) enum Until {
     /// It has ended.
     Ended,
-    /// That, or that it receives nothing more. On its way out MariaDB's semi-sync receiver connects
-    /// to its source once more, to end its session there: with a source that hangs that takes up to
-    /// `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default, and KILL does not shorten it.
+    /// That, or that it receives nothing more: see [`WAY_OUT`].
     NothingComes,
 }
 
@@ -151,10 +154,13 @@ impl Server {
     /// (`sql_slave_killed` in slave.cc).
     pub(super) fn stop(&self, thread: Thread, seen: &Channel, until: Until) -> Result<Halted> {
         self.pages.take();
-        let limit = self.deadline.at_most(STOP_LIMIT);
-        let mut refused = None;
+        let limit = match until {
+            Until::NothingComes if seen.receiver == Receiver::Connected => WAY_OUT,
+            _ => STOP_LIMIT,
+        };
+        let limit = self.deadline.at_most(limit);
         if thread == Thread::Applier && self.would_wait_for_the_rest(seen)? {
-            refused = self.end(&self.threads(thread, &seen.name)?)?;
+            let refused = self.end(&self.threads(thread, &seen.name)?)?;
             let runs = || Ok(self.channel(&seen.name)?.is_some_and(|c| c.applying));
             while refused.is_none() && runs()? && !limit.passed() {
                 self.deadline.pause(LOOK_AGAIN)?;
@@ -186,31 +192,9 @@ impl Server {
             false => Vec::new(),
         };
         let before = before.into_iter().find(|c| c.name == seen.name);
-        let mut received = before.as_ref().map(|channel| channel.received.clone());
-        while !session.answers_within(STOP_PATIENCE)? {
-            if until == Until::NothingComes && self.is_at_thread(session.id())? {
-                let (
-                    Seen {
-                        channels, history, ..
-                    },
-                    changed,
-                ) = (self.look()?, Changed::Yes);
-                let now = channels.iter().find(|c| c.name == seen.name);
-                let now = now.map(|channel| channel.received.clone());
-                if now.is_none() || now == std::mem::replace(&mut received, now.clone()) {
-                    return Ok(Halted {
-                        changed,
-                        channels,
-                        history,
-                    });
-                }
-            }
-            if limit.passed() {
-                let error = Error::new(Kind::Timeout, "it has not stopped yet").during(stop);
-                return Err(refused.into_iter().fold(error, Error::because));
-            }
-            // More than once: a worker that is killed tries its transaction again.
-            refused = self.end(&threads)?;
+        let outlasted = self.outlast(&mut session, until, seen, &threads, &limit);
+        if let Some(halted) = outlasted.map_err(|e| e.during(&stop))? {
+            return Ok(halted);
         }
         let (stopped, after, history) = (session.reply()?, session.reply()?, session.reply()?);
         for sql in pages {
@@ -227,6 +211,53 @@ impl Server {
             channels: read_channels(version, &after?),
             history: read_history(version, history)?,
         })
+    }
+
+    /// Waits for the answer to STOP, in which nobody need be interested any more when nothing more is
+    /// received: then what was seen of that. `channel` is as it was before.
+    fn outlast(
+        &self,
+        session: &mut Session,
+        until: Until,
+        channel: &Channel,
+        threads: &[u64],
+        limit: &Deadline,
+    ) -> Result<Option<Halted>> {
+        let patience = match until {
+            Until::NothingComes => STOP_PATIENCE / 2,
+            Until::Ended => STOP_PATIENCE,
+        };
+        let received = |now: &[Channel]| {
+            let mut now = now.iter();
+            let now = now.find(|now| now.name == channel.name);
+            now.map(|now| now.received.clone())
+        };
+        // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
+        // that it was asked to stop would not do, since the question may wait for another one.
+        let mut when_ended = None;
+        let mut refused = None;
+        while !session.answers_within(patience)? {
+            if let Some(then) = &when_ended {
+                let now = self.look()?;
+                if *then == received(&now.channels) {
+                    return Ok(Some(Halted {
+                        changed: Changed::Yes,
+                        channels: now.channels,
+                        history: now.history,
+                    }));
+                }
+            }
+            if limit.passed() {
+                let error = Error::new(Kind::Timeout, "it has not stopped yet");
+                return Err(refused.into_iter().fold(error, Error::because));
+            }
+            // More than once: a worker that is killed tries its transaction again.
+            refused = self.end(threads)?;
+            if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
+                when_ended = Some(received(&self.channels()?));
+            }
+        }
+        Ok(None)
     }
 
     /// What will be read of the relay log to see that nothing is left, if nothing is.
@@ -251,19 +282,6 @@ impl Server {
                 self.ask(sql)
             }
         }
-    }
-
-    /// Whether the session that stops a thread has got as far as the thread (MariaDB): then that has
-    /// been told to stop (`abort_slave`), and looks for it before every event that it receives
-    /// (`handle_slave_io` in slave.cc).
-    fn is_at_thread(&self, stopping: u32) -> Result<bool> {
-        if self.version()?.flavor != Flavor::MariaDb {
-            return Ok(false);
-        }
-        let answer = self.ask(&format!(
-            "SELECT STATE = 'Killing slave' FROM information_schema.PROCESSLIST WHERE ID = {stopping}"
-        ))?;
-        Ok(answer.first().and_then(|row| row.at(0)) == Some("1"))
     }
 
     /// Ends sessions; gives why the server does not allow it.
