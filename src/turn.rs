@@ -135,9 +135,13 @@ impl Meeting {
         files::overwrite(&file, text.as_bytes()).map_err(|e| self.trouble("wish", e))
     }
 
-    /// The newest wish, if anybody had one since boot.
+    /// The newest wish, if anybody had one since boot. Asking leaves no file behind.
     pub fn newest(&self) -> Option<Wished> {
-        let file = self.open("wish").ok()?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(self.dir.join("wish"))
+            .ok()?;
         file.lock_shared().ok()?;
         read_wish(&file)
     }
