@@ -1,17 +1,19 @@
 //! The health check, beside the least that one can do and what people use in its place: whole
 //! processes on the server's own host, by its unix socket.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 
+use crate::compiled::compile;
 use crate::lab::{Host, Server};
 use crate::report::Report;
+use crate::split;
 
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
-const HOOKBOX: &str = "/usr/sbin/hookbox check_mysql";
 const RUNS: usize = 101;
 
 const INSTANCES: usize = 50;
@@ -22,18 +24,48 @@ const IDLE: usize = 5000;
 /// of processor, KiB.
 type Costs = Vec<[f64; 3]>;
 
+/// The programs that are small enough for it to matter, on a disk as they are when they are installed:
+/// what a host writes is in its memory, where the kernel maps one page at a time.
+struct OnDisk(PathBuf);
+
+impl OnDisk {
+    fn new(program: &Path) -> OnDisk {
+        let dir = PathBuf::from(format!("/var/tmp/hookbox-bench-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::copy(program, dir.join("hookbox")).unwrap();
+        fs::write(dir.join("floor"), compile("floor")).unwrap();
+        fs::set_permissions(dir.join("floor"), Permissions::from_mode(0o755)).unwrap();
+        OnDisk(dir)
+    }
+
+    fn command(&self, words: &str) -> String {
+        format!("{}/{words}", self.0.display())
+    }
+}
+
+impl Drop for OnDisk {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Measures it, and `baseline/check_mysql` as well if that is there.
 pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
+    let disk = OnDisk::new(program);
     let host = Arc::new(Host::new("db1"));
-    let settings = "max-connections = 6000\nback-log = 1000\nthread-cache-size = 10";
+    make_certificate(&host);
+    let settings = "max-connections = 6000\nback-log = 1000\nthread-cache-size = 10\n\
+                    ssl-cert = /etc/mysql/cert.pem\nssl-key = /etc/mysql/key.pem";
     let mut server = Server::new(&host, "", 1, settings);
     server.start();
     server.sql("CREATE USER floor@localhost");
-    equip(&host, program);
+    equip(&host);
+    let hookbox = disk.command("hookbox check_mysql");
+    let floor = disk.command(&format!("floor {SOCKET} floor"));
 
     let mut contenders = vec![
-        ("floor", format!("/usr/local/bin/floor {SOCKET} floor")),
-        ("hookbox", HOOKBOX.to_owned()),
+        ("floor", floor.clone()),
+        ("hookbox", hookbox.clone()),
         (
             "mariadb-admin ping",
             "/usr/bin/mariadb-admin ping".to_owned(),
@@ -70,20 +102,69 @@ pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
             1.0 / 20.0,
         );
     }
-    growth(report, &server);
+    // Not the script: beside that nothing else could be seen.
+    split::run(
+        report,
+        &host,
+        [&floor, &disk.command("hookbox")],
+        &[("mariadb-admin ping", wall[2]), ("mariadb -e", wall[3])],
+    );
+    cold(report, &host, &[&floor, &hookbox]);
+    encrypted(report, &server, &hookbox);
+    growth(report, &server, &disk, &hookbox);
+}
+
+/// The first start after a boot, or after something large has taken the memory.
+fn cold(report: &mut Report, host: &Host, commands: &[&str]) {
+    println!("\nthe same with the program itself out of the page cache");
+    let costs = measure_with(host, &[("COLD", "1")], commands);
+    for (name, costs) in ["floor, cold", "hookbox, cold"].iter().zip(&costs) {
+        report.figure("check", *name, "ms", wall(costs));
+    }
+}
+
+/// By TCP, with TLS and without.
+fn encrypted(report: &mut Report, server: &Server, hookbox: &str) {
+    println!("\nthe same by TCP");
+    server.sql("CREATE USER hookbox@'127.0.0.1' IDENTIFIED BY 'change-me'");
+    let configs = ["off", "required"].map(|tls| {
+        let path = format!("/etc/hookbox/tls-{tls}.toml");
+        let toml = format!(
+            "[mysql]\nhost = \"127.0.0.1\"\ntls = \"{tls}\"\n\
+             password_file = \"/etc/hookbox/password\"\n"
+        );
+        server.host.write(&path, toml, 0o644);
+        format!("{hookbox} --config {path}")
+    });
+    let costs = measure(&server.host, &[&configs[0], &configs[1]]);
+    for (name, costs) in ["TCP", "TCP with TLS"].iter().zip(&costs) {
+        report.figure("check", *name, "ms", wall(costs));
+        let cpu = costs.iter().map(|cost| cost[1] / 1000.0).collect();
+        report.figure("check", format!("{name}, processor"), "ms", cpu);
+    }
+}
+
+fn make_certificate(host: &Host) {
+    host.sh(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout /etc/mysql/key.pem -days 30 \
+         -out /etc/mysql/cert.pem -subj /CN=db1 2>&1; chmod 644 /etc/mysql/key.pem",
+    );
+}
+
+fn wall(costs: &Costs) -> Vec<f64> {
+    costs.iter().map(|cost| cost[0] / 1000.0).collect()
 }
 
 /// The same check with more around it: what it costs must not grow.
-fn growth(report: &mut Report, server: &Server) {
+fn growth(report: &mut Report, server: &Server, disk: &OnDisk, hookbox: &str) {
     let host = &server.host;
     println!("\nthe same with more around it");
-    let wall = |costs: &Costs| costs.iter().map(|cost| cost[0] / 1000.0).collect();
     let many = format!(
-        "{HOOKBOX} --config /etc/hookbox/many.toml --instance i{}",
+        "{hookbox} --config /etc/hookbox/many.toml --instance i{}",
         INSTANCES / 2
     );
     host.write("/etc/hookbox/many.toml", many_instances(), 0o644);
-    let costs = measure(host, &[HOOKBOX, &many]);
+    let costs = measure(host, &[hookbox, &many]);
     let plain = report.figure("check", "plain", "ms", wall(&costs[0]));
     let mut compare = |what: &str, costs: &Costs| {
         let median = report.figure("check", what, "ms", wall(costs));
@@ -96,13 +177,16 @@ fn growth(report: &mut Report, server: &Server) {
         .collect();
     host.write("/tmp/tables.sql", tables.join("\n"), 0o600);
     host.sh("mariadb -e 'CREATE DATABASE many'; mariadb many < /tmp/tables.sql");
-    compare("10,000 tables", &measure(host, &[HOOKBOX])[0]);
+    compare("10,000 tables", &measure(host, &[hookbox])[0]);
 
     let mut idle = host
         .command("sh")
         .args([
             "-c",
-            &format!("ulimit -n 10000; exec /usr/local/bin/floor {SOCKET} floor {IDLE}"),
+            &format!(
+                "ulimit -n 10000; exec {}",
+                disk.command(&format!("floor {SOCKET} floor {IDLE}"))
+            ),
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -112,7 +196,7 @@ fn growth(report: &mut Report, server: &Server) {
     let mut lines = BufReader::new(idle.stdout.take().unwrap());
     lines.read_line(&mut said).unwrap();
     assert_eq!(said, "ok\n", "not all of {IDLE} connections");
-    compare("5,000 idle connections", &measure(host, &[HOOKBOX])[0]);
+    compare("5,000 idle connections", &measure(host, &[hookbox])[0]);
     drop(idle.stdin.take());
     idle.wait().unwrap();
 }
@@ -129,39 +213,22 @@ fn many_instances() -> String {
     toml
 }
 
-/// The programs of the comparison, and the accounts by which they log in.
-fn equip(host: &Host, program: &Path) {
-    host.write("/usr/sbin/hookbox", fs::read(program).unwrap(), 0o755);
+/// The accounts by which the programs log in, and what measures them.
+fn equip(host: &Host) {
     host.write("/etc/hookbox/password", "change-me\n", 0o600);
     let toml =
         format!("[mysql]\nsocket = \"{SOCKET}\"\npassword_file = \"/etc/hookbox/password\"\n");
     host.write("/etc/hookbox/hookbox.toml", toml, 0o644);
-    for name in ["floor", "stopwatch"] {
-        host.write(&format!("/usr/local/bin/{name}"), compile(name), 0o755);
-    }
-}
-
-/// A program of this folder, static; by musl where that is installed, since it starts soonest.
-fn compile(name: &str) -> Vec<u8> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("bench")
-        .join(format!("{name}.c"));
-    let program = std::env::temp_dir().join(format!("hookbox-bench-{}-{name}", std::process::id()));
-    let compiles = |compiler: &str| {
-        Command::new(compiler)
-            .args(["-O2", "-static", "-o"])
-            .args([&program, &source])
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    assert!(compiles("musl-gcc") || compiles("gcc"), "no C compiler");
-    let bytes = fs::read(&program).unwrap();
-    fs::remove_file(&program).unwrap();
-    bytes
+    host.write("/usr/local/bin/stopwatch", compile("stopwatch"), 0o755);
 }
 
 /// Runs the programs in turn; words are separated by spaces, and `+` stands for a space in a word.
-fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
+pub fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
+    measure_with(host, &[], commands)
+}
+
+/// The same with something in the stopwatch's environment.
+fn measure_with(host: &Host, environment: &[(&str, &str)], commands: &[&str]) -> Vec<Costs> {
     let runs = RUNS.to_string();
     let mut words = vec![runs];
     for (i, command) in commands.iter().enumerate() {
@@ -172,6 +239,7 @@ fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
     }
     let output = host
         .command("/usr/local/bin/stopwatch")
+        .envs(environment.iter().copied())
         .args(&words)
         .output()
         .unwrap();

@@ -3,7 +3,8 @@
 //!
 //! Environment: `PART` is one of the parts, default all; `BASELINE` a directory with the scripts
 //! that hookbox replaces; `RUNS` how often the slow things are measured, default 5; `CHECK=1` to
-//! exit with 1 when an aim was missed; `JSON` where the figures go as well.
+//! exit with 1 when an aim was missed; `JSON` where the figures go as well; `DOCS` the directory
+//! with `performance.md`, whose tables and plots are written anew.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,22 +16,29 @@
 
 mod addresses;
 mod check;
+#[path = "../tests/support/compiled.rs"]
+mod compiled;
+mod docs;
 mod hooks;
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[path = "../tests/support/net.rs"]
 mod net;
+mod outage;
+mod plot;
 mod promotion;
 mod report;
 mod sessions;
+mod split;
 mod switch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use report::Report;
 
-const PARTS: [&str; 5] = ["check", "vip", "sessions", "promotion", "mha"];
+/// In the order in which they are measured.
+const PARTS: [&str; 6] = ["check", "vip", "sessions", "promotion", "mha", "outage"];
 
 fn main() -> ExitCode {
     if let Some(missing) = lab::missing() {
@@ -47,7 +55,14 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    let docs = setting("DOCS").map(PathBuf::from);
+    if let Some(dir) = &docs
+        && !dir.join("performance.md").exists()
+    {
+        eprintln!("bench: there is no performance.md in {}", dir.display());
+        return ExitCode::from(2);
+    }
+    let json = setting("JSON").map(PathBuf::from);
     let baseline = setting("BASELINE").map(PathBuf::from);
     let baseline = baseline.as_deref();
     let runs = setting("RUNS").map_or(5, |runs| runs.parse().unwrap_or(5));
@@ -55,23 +70,26 @@ fn main() -> ExitCode {
     let examples = std::env::current_exe().unwrap();
     let program = examples.parent().unwrap().with_file_name("hookbox");
     let mut report = Report::default();
-    if wants("check") {
-        check::run(&mut report, &program, baseline);
-    }
-    if wants("vip") {
-        addresses::run(&mut report, &program, runs);
-    }
-    if wants("promotion") {
-        promotion::run(&mut report, &program, baseline, runs);
-    }
-    if wants("sessions") {
-        sessions::run(&mut report, &program, runs);
-    }
-    if wants("mha") {
-        switch::run(&mut report, &program, baseline, runs);
-    }
-    if let Some(path) = setting("JSON") {
-        report.write(Path::new(&path));
+    for name in PARTS {
+        if part.as_deref().is_some_and(|part| part != name) {
+            continue;
+        }
+        report.begin(name);
+        match name {
+            "check" => check::run(&mut report, &program, baseline),
+            "vip" => addresses::run(&mut report, &program, runs),
+            "sessions" => sessions::run(&mut report, &program, runs),
+            "promotion" => promotion::run(&mut report, &program, baseline, runs),
+            "mha" => switch::run(&mut report, &program, baseline, runs),
+            _ => outage::run(&mut report, &program, runs),
+        }
+        // After every part: another one may break.
+        if let Some(path) = &json {
+            report.write(path);
+        }
+        if let Some(dir) = &docs {
+            docs::write(&report, dir);
+        }
     }
     match setting("CHECK").is_none() || report.is_reached() {
         true => ExitCode::SUCCESS,

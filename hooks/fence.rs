@@ -124,7 +124,12 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             turn = turn::or_without(run, meeting.take_turn(name, &patience))?;
         }
         let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
-        close(run, &context, db, resume, boot)
+        let was_open = db.state()?.writes == Writes::Open;
+        standby::close(run, &context, db, resume)?;
+        if boot {
+            start_closed(run, db, was_open);
+        }
+        Ok(())
     });
     if let Some(turn) = turn {
         turn.end(&outcome);
@@ -158,21 +163,6 @@ fn wait_at_the_door(run: &mut Run<'_>, db: &Server, limit: Duration) -> Result<b
         }
     })?;
     Ok(was_away)
-}
-
-fn close<'a>(
-    run: &mut Run<'a>,
-    context: &'a Context,
-    db: &Server,
-    resume: bool,
-    boot: bool,
-) -> Result<()> {
-    let was_open = db.state()?.writes == Writes::Open;
-    standby::close(run, context, db, resume)?;
-    if boot {
-        start_closed(run, db, was_open);
-    }
-    Ok(())
 }
 
 /// Lets the server be closed from the first moment on when it starts again. Nothing that closes it

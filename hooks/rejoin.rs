@@ -123,6 +123,7 @@ fn begin(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             },
             limit: config.limit,
             wrote_nothing: matches.get_flag("wrote-nothing"),
+            semi_sync: context.config.promote.semi_sync,
             explain: &explain,
         };
         rejoin(run, context.server()?, &server, how)?;

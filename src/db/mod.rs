@@ -118,6 +118,10 @@ pub trait Database {
     /// How semi-sync stands.
     fn semi_sync(&self) -> Result<SemiSync>;
 
+    /// The statement by which [`Database::set_semi_sync`] does that; `None` when it is so already,
+    /// or there is no semi-sync.
+    fn semi_sync_statement(&self, side: Side, on: bool) -> Result<Option<String>>;
+
     /// Switches one side of semi-sync on or off. Off, the source's side ends all waiting.
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed>;
 

@@ -19,7 +19,7 @@ use self::accounts::Account;
 use self::bell::Bell;
 use self::channel::{number, position, read_channels};
 use self::look::{STATE, read_state};
-use self::replica::Until;
+use self::replica::{Until, WAY_OUT};
 use self::sessions::kill_one;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
 use super::endpoint::Endpoint;
@@ -36,9 +36,8 @@ use crate::time::{Deadline, Stopwatch};
 /// Login: no such account, or not by this password.
 const ACCESS_DENIED: u16 = 1045;
 
-/// How long a receiver that was let go may take to end: MariaDB's looks for its source for 5 s
-/// (`rpl_semi_sync_slave_kill_conn_timeout`). Nobody waits for this.
-const WAY_OUT: Duration = Duration::from_secs(10);
+/// How long it may take to put back what only gave way for a moment, when time is up.
+const PUT_BACK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A server reached by a session that is opened when it is first needed, and opened again after
 /// it broke.
@@ -215,6 +214,16 @@ impl Server {
         }
     }
 
+    /// Asks for what only gave way for a moment, also when the run is told to end meanwhile, or out of
+    /// time.
+    fn put_back(&self, sql: &str) -> Result<()> {
+        let put_back = self.ask(sql).or_else(|_| {
+            let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
+            Server::new(endpoint, login, Deadline::after(PUT_BACK_LIMIT)).ask(sql)
+        });
+        put_back.map(drop)
+    }
+
     fn variables(&self, names: &[&str]) -> Result<Variables> {
         self.ask(&variables_question(names)).map(Variables)
     }
@@ -376,6 +385,10 @@ impl Database for Server {
 
     fn semi_sync(&self) -> Result<SemiSync> {
         self.look_at_semi_sync()
+    }
+
+    fn semi_sync_statement(&self, side: Side, on: bool) -> Result<Option<String>> {
+        self.semi_sync_setting(side, "_enabled", on)
     }
 
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {

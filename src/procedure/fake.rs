@@ -357,6 +357,10 @@ impl Database for Fake {
         self.call(|world| world.semi_sync.clone())
     }
 
+    fn semi_sync_statement(&self, side: Side, on: bool) -> Result<Option<String>> {
+        Ok(Some(format!("SET GLOBAL semi-sync {side:?} = {on}")))
+    }
+
     fn set_semi_sync(&self, side: Side, on: bool) -> Result<Changed> {
         self.call(|world| {
             let is = match side {

@@ -7,14 +7,18 @@ use self::compare::{Side, beyond, fits, lacks_nothing, named, only_channel};
 use super::demote::{Demotion, close};
 use super::drain::apply_received;
 use super::fitness::applies;
+use super::or_note;
 use super::promote::Promotion;
+use super::semisync::after_closing;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
-use crate::db::{Channel, Database, Gtids, History, Receiver, Source, Thread, Writes};
+use crate::db::{Channel, Database, Gtids, History, Receiver, Source, Thread, Writes, semisync};
 use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
 
 mod arrive;
 mod compare;
+#[cfg(test)]
+mod tests;
 
 /// How a server is to become a replica.
 #[derive(Clone, Copy)]
@@ -28,6 +32,8 @@ pub struct Rejoin<'a> {
     /// Somebody vouches that `db` has written nothing since its replication from `source` stopped,
     /// which nothing shows where there are no GTIDs.
     pub wrote_nothing: bool,
+    /// What becomes of semi-sync.
+    pub semi_sync: SemiSyncAt,
     /// Hears every statement before its time, the password hidden, and why it is safe.
     pub explain: &'a dyn Fn(&str, &str),
 }
@@ -68,6 +74,9 @@ pub fn rejoin<'a>(
             run.note(format!("BUT it has what {address} lacks: {beyond}"));
         }
         return Ok(());
+    }
+    if how.semi_sync == SemiSyncAt::Switch {
+        turn_semi_sync_round(run, db, how)?;
     }
     if let Some(other) = only.filter(|_| following.is_none()) {
         finish_other(run, db, other, how)?;
@@ -115,6 +124,33 @@ fn close_own(run: &mut Run<'_>, db: &dyn Database, own: &Side, how: Rejoin<'_>) 
         );
     }
     close(run, db, how.closing)
+}
+
+/// A server whose commits waited for replicas acknowledges to the new primary. It says so when its
+/// receiver connects, so this comes before.
+fn turn_semi_sync_round(run: &mut Run<'_>, db: &dyn Database, how: Rejoin<'_>) -> Result<()> {
+    let semi = or_note(run, "semi-sync", db.semi_sync())?;
+    if semi.and_then(|semi| semi.source) != Some(true) {
+        return Ok(());
+    }
+    let turns = [
+        (
+            semisync::Side::Replica,
+            true,
+            "commits waited here for replicas; now this server acknowledges to the new primary",
+        ),
+        (
+            semisync::Side::Source,
+            false,
+            "what it applies would wait for replicas that it does not have",
+        ),
+    ];
+    for (side, on, why) in turns {
+        if let Some(sql) = db.semi_sync_statement(side, on)? {
+            (how.explain)(&sql, why);
+        }
+    }
+    after_closing(run, db)
 }
 
 /// What another source has sent is applied before its relay log is gone.
@@ -347,174 +383,4 @@ fn start<'a>(
         &format!("stop replicating from {address}"),
         move || stop_both(db, &undone),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::fake::{Failure, Fake, World};
-    use super::*;
-    use crate::run::{Mode, Outcome};
-    use crate::secret::{Login, Password};
-    use crate::time::Deadline;
-
-    fn carry_out(fake: &Fake, source: &Fake, mode: Mode) -> (Outcome, Vec<String>) {
-        let told = std::cell::RefCell::new(Vec::new());
-        let login = Login {
-            user: "repl".to_owned(),
-            password: Password::new("secret"),
-            ..Login::default()
-        };
-        let explain = |sql: &str, _: &str| told.borrow_mut().push(sql.to_owned());
-        let how = Rejoin {
-            source: Source {
-                host: "10.0.0.13",
-                port: 3306,
-                login: Some(&login),
-                tls: None,
-                tls_ca: None,
-            },
-            wrote_nothing: false,
-            closing: Demotion {
-                grace: Duration::ZERO,
-                spare: &[],
-                resume: false,
-            },
-            limit: Duration::from_secs(2),
-            explain: &explain,
-        };
-        let run = Run::new(Deadline::after(Duration::from_secs(5)), mode, |_| {});
-        let outcome = run.carry_out(|run| rejoin(run, fake, source, how));
-        (outcome, told.take())
-    }
-
-    fn history(text: &str) -> Option<History> {
-        Some(History::read([text, ""]))
-    }
-
-    /// The old primary still takes writes.
-    fn old_primary() -> World {
-        World {
-            history: history("0-2-1000"),
-            ..World::primary()
-        }
-    }
-
-    fn new_primary() -> World {
-        World {
-            id: 3,
-            history: history("0-2-1000"),
-            ..World::primary()
-        }
-    }
-
-    #[test]
-    fn an_old_primary_is_closed_and_goes_on_after_its_own_last_transaction() {
-        let (fake, source) = (Fake::new(old_primary()), Fake::new(new_primary()));
-        let (outcome, told) = carry_out(&fake, &source, Mode::Real);
-        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
-        let world = fake.world.borrow();
-        assert_eq!(world.writes, Writes::Closed);
-        assert_eq!(world.gtid_position, "0-2-1000");
-        let channel = world.channel.as_ref().unwrap();
-        assert!(channel.applying && channel.receiver == Receiver::Connected);
-        assert!(told.iter().any(|sql| sql.contains("'***'")), "{told:?}");
-        assert!(!told.iter().any(|sql| sql.contains("secret")), "{told:?}");
-        assert_eq!(*source.world.borrow(), new_primary());
-    }
-
-    #[test]
-    fn a_dry_run_says_the_same_and_changes_nothing() {
-        let (fake, source) = (Fake::new(old_primary()), Fake::new(new_primary()));
-        let (_, really) = carry_out(&Fake::new(old_primary()), &source, Mode::Real);
-        let (outcome, told) = carry_out(&fake, &source, Mode::Dry);
-        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
-        assert_eq!((told, fake.world.borrow().clone()), (really, old_primary()));
-    }
-
-    #[test]
-    fn transactions_that_the_source_lacks_are_named_and_nothing_but_closing_is_done() {
-        let own = World {
-            history: history("0-2-1005"),
-            ..old_primary()
-        };
-        let (fake, source) = (Fake::new(own), Fake::new(new_primary()));
-        let (outcome, _) = carry_out(&fake, &source, Mode::Real);
-        let error = outcome.error().unwrap();
-        assert!(error.chain().contains("0-2-1001..0-2-1005"), "{error:?}");
-        let advice = error.advice().unwrap();
-        assert!(
-            advice.contains("--start-position=0-2-1000 --stop-position=0-2-1005 "),
-            "{advice}"
-        );
-        let world = fake.world.borrow();
-        assert_eq!((world.writes, &world.channel), (Writes::Closed, &None));
-        assert_eq!(world.gtid_position, "");
-    }
-
-    #[test]
-    fn what_is_no_source_for_this_server_is_refused_before_anything_is_changed() {
-        let twin = World {
-            id: 2,
-            ..new_primary()
-        };
-        let closed = World {
-            writes: Writes::Closed,
-            ..new_primary()
-        };
-        let mut follower = World {
-            id: 3,
-            ..World::replica(0)
-        };
-        if let Some(channel) = &mut follower.channel {
-            channel.source_id = 2;
-        }
-        for theirs in [twin, closed, follower] {
-            let (fake, source) = (Fake::new(old_primary()), Fake::new(theirs));
-            let (outcome, _) = carry_out(&fake, &source, Mode::Real);
-            assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
-            assert_eq!(*fake.world.borrow(), old_primary());
-        }
-    }
-
-    #[test]
-    fn a_replica_of_another_source_applies_the_rest_of_it_first() {
-        let own = World {
-            history: history("0-2-1000"),
-            ..World::replica(50)
-        };
-        let (fake, source) = (Fake::new(own), Fake::new(new_primary()));
-        let (outcome, _) = carry_out(&fake, &source, Mode::Real);
-        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
-        let source = fake.world.borrow().channel.as_ref().unwrap().source.clone();
-        assert_eq!(source, "10.0.0.13:3306");
-    }
-
-    /// No single failure, with or without effect, leaves half a replica behind, and doing it again
-    /// ends well.
-    #[test]
-    fn whichever_call_fails_it_is_a_replica_or_none_and_doing_it_again_ends_well() {
-        let source = Fake::new(new_primary());
-        let calls = {
-            let fake = Fake::new(old_primary());
-            carry_out(&fake, &source, Mode::Real);
-            fake.calls.get()
-        };
-        for call in 0..calls {
-            for failure in [Failure::Before, Failure::After] {
-                let fake = Fake::failing(old_primary(), call, failure);
-                let (outcome, _) = carry_out(&fake, &source, Mode::Real);
-                // Looking again while it waits is one call more.
-                if !matches!(outcome, Outcome::Done) {
-                    let world = fake.world.borrow();
-                    assert_eq!(world.channel, None, "{call} {failure:?} {outcome:?}");
-                }
-                let (outcome, _) = carry_out(&fake, &source, Mode::Real);
-                assert!(
-                    matches!(outcome, Outcome::Done),
-                    "{call} {failure:?} {outcome:?}"
-                );
-                assert_eq!(fake.world.borrow().writes, Writes::Closed);
-            }
-        }
-    }
 }

@@ -77,6 +77,7 @@ macro_rules! engine {
                     rejoin:
                         an_old_primary_that_was_closed_rejoins
                         an_old_primary_that_was_killed_rejoins
+                        an_old_primary_rejoins_where_nothing_happens
                         what_only_an_old_primary_has_is_named_and_refused
                         what_was_not_replicated_before_a_crash_is_named_and_refused
                         replication_is_encrypted_and_the_source_verified

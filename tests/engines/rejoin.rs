@@ -11,7 +11,7 @@ const ACCOUNT: &str = "[rejoin]\nuser = \"repl\"\npassword_file = \"/etc/hookbox
                        limit = \"20s\"\n";
 
 /// Configures `[rejoin]` on both hosts, with `more` in it.
-fn configure(site: &Site, more: &str) {
+pub fn configure(site: &Site, more: &str) {
     for server in [&site.db1, &site.db2] {
         server.host.write("/etc/hookbox/repl", "replpass\n", 0o600);
     }
@@ -30,7 +30,7 @@ fn rejoin_by(replica: &Server, source: &Server, words: &[&str]) -> (i32, String)
 }
 
 /// `replica` rejoins `source`, takes no writes, gets what is written there, and has the same.
-fn rejoins(replica: &Server, source: &Server) -> Duration {
+pub fn rejoins(replica: &Server, source: &Server) -> Duration {
     rejoins_by(replica, source, &[])
 }
 
@@ -120,6 +120,26 @@ pub fn an_old_primary_that_was_killed_rejoins(site: &mut Site) -> String {
     assert!(site.db1.is_writable(), "as its configuration file says");
     let took = rejoins(&site.db1, &site.db2);
     format!("closed first, {} ms", took.as_millis())
+}
+
+pub fn an_old_primary_rejoins_where_nothing_happens(site: &mut Site) -> String {
+    configure(site, "");
+    site.write_events(1, 100);
+    site.db2.wait_until_applied(&site.db1, "");
+    succeed(&site.db1, "notify_backup");
+    succeed(&site.db2, "notify_master");
+    site.db2.sql("FLUSH LOGS");
+    let before = transactions(&site.db2);
+    let began = Instant::now();
+    let (status, all) = rejoin(&site.db1, &site.db2);
+    let took = began.elapsed();
+    assert_eq!(status, 0, "{all}");
+    assert!(
+        all.contains("Done both threads run, and events of"),
+        "{all}"
+    );
+    assert_eq!(transactions(&site.db2), before, "{all}");
+    format!("{} ms", took.as_millis())
 }
 
 pub fn what_only_an_old_primary_has_is_named_and_refused(site: &mut Site) -> String {

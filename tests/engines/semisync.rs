@@ -7,6 +7,7 @@ use mysql::prelude::Queryable;
 
 use crate::engine::Engine;
 use crate::lab::wait_until;
+use crate::rejoin;
 use crate::server::Server;
 use crate::site::{Site, assert_within, succeed, told};
 
@@ -35,14 +36,15 @@ fn semi_sync(site: &Site) -> bool {
     set(&site.db2, "slave_enabled", "1");
     site.db2.sql(&site.engine.word("STOP SLAVE IO_THREAD"));
     site.db2.sql(&site.engine.word("START SLAVE IO_THREAD"));
-    let clients = site.engine.word("Rpl_semi_sync_master_clients");
-    wait_until("db2 acknowledges", Duration::from_secs(10), || {
-        let status = site
-            .db1
-            .sql(&format!("SHOW GLOBAL STATUS LIKE '{clients}'"));
-        status[0][1] == "1"
-    });
+    wait_for_a_client(&site.db1);
     true
+}
+
+fn wait_for_a_client(source: &Server) {
+    let clients = source.engine.word("Rpl_semi_sync_master_clients");
+    wait_until("a replica acknowledges", Duration::from_secs(10), || {
+        source.sql(&format!("SHOW GLOBAL STATUS LIKE '{clients}'"))[0][1] == "1"
+    });
 }
 
 fn install(server: &Server) {
@@ -102,6 +104,14 @@ pub fn semi_sync_goes_with_the_role(site: &mut Site) -> String {
     // No replica is left.
     let first = commit(&site.db2, 2);
     assert_within(first, second, &told(&site.db2));
+    // As its configuration file may say.
+    site.db1.start();
+    set(&site.db1, "master_enabled", "1");
+    rejoin::configure(site, "");
+    rejoin::rejoins(&site.db1, &site.db2);
+    assert_eq!(sides(&site.db1), ["0", "1"], "{}", told(&site.db1));
+    wait_for_a_client(&site.db2);
+    assert_within(commit(&site.db2, 3), second, "db1 acknowledges");
     succeed(&site.db2, "notify_backup");
     assert_eq!(sides(&site.db2), ["0", "1"], "{}", told(&site.db2));
     silence(site);

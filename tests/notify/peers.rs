@@ -5,6 +5,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 
 use crate::lab::{Replication, wait_until};
+use crate::semisync::{semi_sync, silence};
 use crate::site;
 use crate::site::{
     Site, app, assert_told, assert_within, configure, run, standing, start, succeed, told,
@@ -98,6 +99,27 @@ fn a_frozen_peer_is_gone_on_without() {
     assert_eq!(stands, ["read_only 0"]);
     assert_told(&site.db2, &["going on without 10.77.0.11:3306"]);
     assert_within(took, SILENT_PEER, told(&site.db2));
+}
+
+#[test]
+fn a_receiver_that_looks_for_a_frozen_source_on_its_way_out_is_not_waited_for() {
+    site!(site, Replication::Gtid);
+    // In seconds; 5 is MariaDB's default.
+    let patience = |site: &Site, seconds| {
+        let set = format!("SET GLOBAL rpl_semi_sync_slave_kill_conn_timeout = {seconds}");
+        site.db2.sql(&set);
+    };
+    semi_sync(site, 1000);
+    patience(site, 5);
+    site.db1.freeze();
+    let (status, _) = run(&site.db2, &["notify_master"]);
+    let stands = standing(&site.db2);
+    site.db1.thaw();
+    patience(site, 1);
+    silence(site);
+    assert_eq!(status, 0, "{}", told(&site.db2));
+    assert_eq!(stands, ["read_only 0"]);
+    assert_told(&site.db2, &["the receiver still looks for its source"]);
 }
 
 /// db1 behind a blocked port; what db2 says on its way there is lost.

@@ -32,6 +32,11 @@ const STOP_PATIENCE: Duration = Duration::from_millis(100);
 /// How long it may take altogether.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
+/// How long a receiver may take whose source is silent: MariaDB's semi-sync receiver connects to it
+/// once more, to end its session there, for `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default.
+/// KILL does not shorten that.
+pub(super) const WAY_OUT: Duration = Duration::from_secs(6);
+
 /// Between two looks whether a thread has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -40,9 +45,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) enum Until {
     /// It has ended.
     Ended,
-    /// That, or that it receives nothing more. On its way out MariaDB's semi-sync receiver connects
-    /// to its source once more, to end its session there: with a source that hangs that takes up to
-    /// `rpl_semi_sync_slave_kill_conn_timeout`, 5 s by default, and KILL does not shorten it.
+    /// That, or that it receives nothing more: see [`WAY_OUT`].
     NothingComes,
 }
 
@@ -151,7 +154,11 @@ impl Server {
     /// (`sql_slave_killed` in slave.cc).
     pub(super) fn stop(&self, thread: Thread, seen: &Channel, until: Until) -> Result<Halted> {
         self.pages.take();
-        let limit = self.deadline.at_most(STOP_LIMIT);
+        let limit = match until {
+            Until::NothingComes if seen.receiver == Receiver::Connected => WAY_OUT,
+            _ => STOP_LIMIT,
+        };
+        let limit = self.deadline.at_most(limit);
         if thread == Thread::Applier && self.would_wait_for_the_rest(seen)? {
             let refused = self.end(&self.threads(thread, &seen.name)?)?;
             let runs = || Ok(self.channel(&seen.name)?.is_some_and(|c| c.applying));
@@ -185,7 +192,7 @@ impl Server {
             false => Vec::new(),
         };
         let before = before.into_iter().find(|c| c.name == seen.name);
-        let outlasted = self.outlast(&mut session, until, before.as_ref(), &threads, &limit);
+        let outlasted = self.outlast(&mut session, until, seen, &threads, &limit);
         if let Some(halted) = outlasted.map_err(|e| e.during(&stop))? {
             return Ok(halted);
         }
@@ -207,27 +214,36 @@ impl Server {
     }
 
     /// Waits for the answer to STOP, in which nobody need be interested any more when nothing more is
-    /// received: then what was seen of that. `before` is the channel when STOP was asked.
+    /// received: then what was seen of that. `channel` is as it was before.
     fn outlast(
         &self,
         session: &mut Session,
         until: Until,
-        before: Option<&Channel>,
+        channel: &Channel,
         threads: &[u64],
         limit: &Deadline,
     ) -> Result<Option<Halted>> {
-        let mut received = before.map(|channel| channel.received.clone());
+        let patience = match until {
+            Until::NothingComes => STOP_PATIENCE / 2,
+            Until::Ended => STOP_PATIENCE,
+        };
+        let received = |now: &[Channel]| {
+            let mut now = now.iter();
+            let now = now.find(|now| now.name == channel.name);
+            now.map(|now| now.received.clone())
+        };
+        // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
+        // that it was asked to stop would not do, since the question may wait for another one.
+        let mut when_ended = None;
         let mut refused = None;
-        while !session.answers_within(STOP_PATIENCE)? {
-            if until == Until::NothingComes && self.is_at_thread(session.id())? {
-                let seen = self.look()?;
-                let now = before.and_then(|channel| seen.channel(&channel.name));
-                let now = now.map(|channel| channel.received.clone());
-                if now.is_none() || now == std::mem::replace(&mut received, now.clone()) {
+        while !session.answers_within(patience)? {
+            if let Some(then) = &when_ended {
+                let now = self.look()?;
+                if *then == received(&now.channels) {
                     return Ok(Some(Halted {
                         changed: Changed::Yes,
-                        channels: seen.channels,
-                        history: seen.history,
+                        channels: now.channels,
+                        history: now.history,
                     }));
                 }
             }
@@ -237,6 +253,9 @@ impl Server {
             }
             // More than once: a worker that is killed tries its transaction again.
             refused = self.end(threads)?;
+            if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
+                when_ended = Some(received(&self.channels()?));
+            }
         }
         Ok(None)
     }
@@ -263,19 +282,6 @@ impl Server {
                 self.ask(sql)
             }
         }
-    }
-
-    /// Whether the session that stops a thread has got as far as the thread (MariaDB): then that has
-    /// been told to stop (`abort_slave`), and looks for it before every event that it receives
-    /// (`handle_slave_io` in slave.cc).
-    fn is_at_thread(&self, stopping: u32) -> Result<bool> {
-        if self.version()?.flavor != Flavor::MariaDb {
-            return Ok(false);
-        }
-        let answer = self.ask(&format!(
-            "SELECT STATE = 'Killing slave' FROM information_schema.PROCESSLIST WHERE ID = {stopping}"
-        ))?;
-        Ok(answer.first().and_then(|row| row.at(0)) == Some("1"))
     }
 
     /// Ends sessions; gives why the server does not allow it.

@@ -29,13 +29,13 @@ impl Server {
         Ok(read_semi_sync(self.version()?, &variables?, &status?))
     }
 
-    /// Sets a variable of semi-sync where this server has it, by whichever word.
-    pub(super) fn set_semi_sync_variable(
+    /// How a variable of semi-sync is set where this server has it, by whichever word.
+    pub(super) fn semi_sync_setting(
         &self,
         side: Side,
         what: &str,
         on: bool,
-    ) -> Result<Changed> {
+    ) -> Result<Option<String>> {
         let names = side
             .words()
             .map(|word| format!("rpl_semi_sync_{word}{what}"));
@@ -44,10 +44,17 @@ impl Server {
         let to_set = names
             .iter()
             .find(|name| variables.get(name).is_some_and(|is| is != word));
-        match to_set {
-            Some(name) => self
-                .ask(&format!("SET GLOBAL {name} = {word}"))
-                .map(|_| Changed::Yes),
+        Ok(to_set.map(|name| format!("SET GLOBAL {name} = {word}")))
+    }
+
+    pub(super) fn set_semi_sync_variable(
+        &self,
+        side: Side,
+        what: &str,
+        on: bool,
+    ) -> Result<Changed> {
+        match self.semi_sync_setting(side, what, on)? {
+            Some(sql) => self.ask(&sql).map(|_| Changed::Yes),
             None => Ok(Changed::AlreadySo),
         }
     }
@@ -66,14 +73,15 @@ impl Server {
         if semi.source != Some(false) {
             return Ok(Changed::AlreadySo);
         }
-        self.ask("SET GLOBAL rpl_semi_sync_master_timeout = 0")?;
         let begun = self
-            .set_semi_sync_variable(Side::Source, "_enabled", true)
+            .ask("SET GLOBAL rpl_semi_sync_master_timeout = 0")
+            .and_then(|_| self.set_semi_sync_variable(Side::Source, "_enabled", true))
             .and_then(|changed| self.ask("FLUSH HOSTS").map(|_| changed));
-        self.ask(&format!(
+        // Or no commit would ever wait again.
+        let put_back = self.put_back(&format!(
             "SET GLOBAL rpl_semi_sync_master_timeout = {}",
             semi.timeout.as_millis()
-        ))?;
-        begun
+        ));
+        begun.and_then(|changed| put_back.map(|()| changed))
     }
 }
