@@ -13,7 +13,8 @@ use crate::lab::{Host, Server};
 use crate::report::Report;
 use crate::split;
 
-const SOCKET: &str = "/run/mysqld/mysqld.sock";
+pub const SOCKET: &str = "/run/mysqld/mysqld.sock";
+pub const HOOKBOX: &str = "/usr/sbin/hookbox check_mysql";
 const RUNS: usize = 101;
 
 const INSTANCES: usize = 50;
@@ -22,10 +23,10 @@ const IDLE: usize = 5000;
 
 /// What a start of each program cost, in the stopwatch's columns: microseconds of wall clock and
 /// of processor, KiB.
-type Costs = Vec<[f64; 3]>;
+pub type Costs = Vec<[f64; 3]>;
 
-/// The programs that are small enough for it to matter, on a disk as they are when they are installed:
-/// what a host writes is in its memory, where the kernel maps one page at a time.
+/// What is measured by the microsecond, on a disk as it is when it is installed: what a host writes
+/// is in its memory, where the kernel maps one page at a time.
 struct OnDisk(PathBuf);
 
 impl OnDisk {
@@ -38,8 +39,13 @@ impl OnDisk {
         OnDisk(dir)
     }
 
-    fn command(&self, words: &str) -> String {
-        format!("{}/{words}", self.0.display())
+    /// Makes it `path` on a host that was made after this.
+    fn show(&self, host: &Host, name: &str, path: &str) {
+        let file = self.0.join(name);
+        host.sh(&format!(
+            "touch {path}; mount --bind {} {path}",
+            file.display()
+        ));
     }
 }
 
@@ -59,13 +65,11 @@ pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
     let mut server = Server::new(&host, "", 1, settings);
     server.start();
     server.sql("CREATE USER floor@localhost");
-    equip(&host);
-    let hookbox = disk.command("hookbox check_mysql");
-    let floor = disk.command(&format!("floor {SOCKET} floor"));
+    equip(&host, &disk);
 
     let mut contenders = vec![
-        ("floor", floor.clone()),
-        ("hookbox", hookbox.clone()),
+        ("floor", format!("/usr/local/bin/floor {SOCKET} floor")),
+        ("hookbox", HOOKBOX.to_owned()),
         (
             "mariadb-admin ping",
             "/usr/bin/mariadb-admin ping".to_owned(),
@@ -106,37 +110,37 @@ pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
     split::run(
         report,
         &host,
-        [&floor, &disk.command("hookbox")],
         &[("mariadb-admin ping", wall[2]), ("mariadb -e", wall[3])],
     );
-    cold(report, &host, &[&floor, &hookbox]);
-    encrypted(report, &server, &hookbox);
-    growth(report, &server, &disk, &hookbox);
+    cold(report, &host);
+    encrypted(report, &server);
+    growth(report, &server);
 }
 
 /// The first start after a boot, or after something large has taken the memory.
-fn cold(report: &mut Report, host: &Host, commands: &[&str]) {
+fn cold(report: &mut Report, host: &Host) {
     println!("\nthe same with the program itself out of the page cache");
-    let costs = measure_with(host, &[("COLD", "1")], commands);
+    let floor = format!("/usr/local/bin/floor {SOCKET} floor");
+    let costs = measure_with(host, &[("COLD", "1")], &[&floor, HOOKBOX]);
     for (name, costs) in ["floor, cold", "hookbox, cold"].iter().zip(&costs) {
         report.figure("check", *name, "ms", wall(costs));
     }
 }
 
 /// By TCP, with TLS and without.
-fn encrypted(report: &mut Report, server: &Server, hookbox: &str) {
+fn encrypted(report: &mut Report, server: &Server) {
     println!("\nthe same by TCP");
     server.sql("CREATE USER hookbox@'127.0.0.1' IDENTIFIED BY 'change-me'");
-    let configs = ["off", "required"].map(|tls| {
+    let commands = ["off", "required"].map(|tls| {
         let path = format!("/etc/hookbox/tls-{tls}.toml");
         let toml = format!(
             "[mysql]\nhost = \"127.0.0.1\"\ntls = \"{tls}\"\n\
              password_file = \"/etc/hookbox/password\"\n"
         );
         server.host.write(&path, toml, 0o644);
-        format!("{hookbox} --config {path}")
+        format!("{HOOKBOX} --config {path}")
     });
-    let costs = measure(&server.host, &[&configs[0], &configs[1]]);
+    let costs = measure(&server.host, &[&commands[0], &commands[1]]);
     for (name, costs) in ["TCP", "TCP with TLS"].iter().zip(&costs) {
         report.figure("check", *name, "ms", wall(costs));
         let cpu = costs.iter().map(|cost| cost[1] / 1000.0).collect();
@@ -156,15 +160,15 @@ fn wall(costs: &Costs) -> Vec<f64> {
 }
 
 /// The same check with more around it: what it costs must not grow.
-fn growth(report: &mut Report, server: &Server, disk: &OnDisk, hookbox: &str) {
+fn growth(report: &mut Report, server: &Server) {
     let host = &server.host;
     println!("\nthe same with more around it");
     let many = format!(
-        "{hookbox} --config /etc/hookbox/many.toml --instance i{}",
+        "{HOOKBOX} --config /etc/hookbox/many.toml --instance i{}",
         INSTANCES / 2
     );
     host.write("/etc/hookbox/many.toml", many_instances(), 0o644);
-    let costs = measure(host, &[hookbox, &many]);
+    let costs = measure(host, &[HOOKBOX, &many]);
     let plain = report.figure("check", "plain", "ms", wall(&costs[0]));
     let mut compare = |what: &str, costs: &Costs| {
         let median = report.figure("check", what, "ms", wall(costs));
@@ -177,16 +181,13 @@ fn growth(report: &mut Report, server: &Server, disk: &OnDisk, hookbox: &str) {
         .collect();
     host.write("/tmp/tables.sql", tables.join("\n"), 0o600);
     host.sh("mariadb -e 'CREATE DATABASE many'; mariadb many < /tmp/tables.sql");
-    compare("10,000 tables", &measure(host, &[hookbox])[0]);
+    compare("10,000 tables", &measure(host, &[HOOKBOX])[0]);
 
     let mut idle = host
         .command("sh")
         .args([
             "-c",
-            &format!(
-                "ulimit -n 10000; exec {}",
-                disk.command(&format!("floor {SOCKET} floor {IDLE}"))
-            ),
+            &format!("ulimit -n 10000; exec /usr/local/bin/floor {SOCKET} floor {IDLE}"),
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -196,7 +197,7 @@ fn growth(report: &mut Report, server: &Server, disk: &OnDisk, hookbox: &str) {
     let mut lines = BufReader::new(idle.stdout.take().unwrap());
     lines.read_line(&mut said).unwrap();
     assert_eq!(said, "ok\n", "not all of {IDLE} connections");
-    compare("5,000 idle connections", &measure(host, &[hookbox])[0]);
+    compare("5,000 idle connections", &measure(host, &[HOOKBOX])[0]);
     drop(idle.stdin.take());
     idle.wait().unwrap();
 }
@@ -213,8 +214,10 @@ fn many_instances() -> String {
     toml
 }
 
-/// The accounts by which the programs log in, and what measures them.
-fn equip(host: &Host) {
+/// The programs of the comparison, and the accounts by which they log in.
+fn equip(host: &Host, disk: &OnDisk) {
+    disk.show(host, "hookbox", "/usr/sbin/hookbox");
+    disk.show(host, "floor", "/usr/local/bin/floor");
     host.write("/etc/hookbox/password", "change-me\n", 0o600);
     let toml =
         format!("[mysql]\nsocket = \"{SOCKET}\"\npassword_file = \"/etc/hookbox/password\"\n");

@@ -1,25 +1,24 @@
 //! Which part of a health check costs what, by programs that do less and less of it.
 
-use crate::check::measure;
+use crate::check::{HOOKBOX, SOCKET, measure};
 use crate::lab::Host;
 use crate::report::{Piece, Report};
 
-/// Measures it on `host`, where `floor` and `hookbox` are started so; `whole` has the other programs
-/// and what they take in all, in ms.
-pub fn run(report: &mut Report, host: &Host, [floor, hookbox]: [&str; 2], whole: &[(&str, f64)]) {
+/// Measures it on `host`; `whole` has the other programs and what they take in all, in ms.
+pub fn run(report: &mut Report, host: &Host, whole: &[(&str, f64)]) {
     // In maintenance a check ends when it has read its arguments and its configuration.
     let maintained = "/etc/hookbox/maintained.toml";
     let toml = host.read("/etc/hookbox/hookbox.toml")
         + "[paths]\nrun = \"/run/maintained\"\nstate = \"/var/lib/maintained\"\n";
     host.write(maintained, toml, 0o644);
-    host.sh(&format!("{hookbox} maintenance on --config {maintained}"));
+    host.sh(&format!("hookbox maintenance on --config {maintained}"));
     let commands = [
         // Without anything to start it is the least that a static program can be.
         "/usr/local/bin/stopwatch 0 nothing".to_owned(),
-        floor.to_owned(),
-        format!("{hookbox} --version"),
-        format!("{hookbox} check_mysql --config {maintained}"),
-        format!("{hookbox} check_mysql"),
+        format!("/usr/local/bin/floor {SOCKET} floor"),
+        "/usr/sbin/hookbox --version".to_owned(),
+        format!("{HOOKBOX} --config {maintained}"),
+        HOOKBOX.to_owned(),
     ];
     println!("\nthe parts of a check");
     let commands = commands.each_ref().map(String::as_str);
