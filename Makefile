@@ -3,16 +3,13 @@ FAULT ?= kill
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SBIN = $(DESTDIR)$(PREFIX)/sbin
 
-# A static program starts sooner and runs on every Linux of this processor, whatever its C library.
-# It takes the static part of this one, libc.a. STATIC= builds a dynamic program.
-LIBC := $(shell cc -print-file-name=libc.a)
-STATIC = $(if $(wildcard $(LIBC)),-C target-feature=+crt-static -C relocation-model=static \
-    -C linker=$(CURDIR)/scripts/link-in-order)
+# Anything but nothing: the program is static where that can be.
+STATIC ?= yes
 
 # What every test run takes beside this machine's own MariaDB.
 ENGINES = mysql-5.7 mysql-9.7
 
-.PHONY: help build test test-engines demo bench install lint fmt packages engines
+.PHONY: help build test test-engines functions demo bench install lint fmt packages engines
 
 help:
 	@echo 'make build            the program, for release: target/release/hookbox'
@@ -21,18 +18,18 @@ help:
 	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
 	@echo 'make demo FAULT=hang  or cut, or stop'
 	@echo 'make bench            what hookbox costs, beside the usual clients; as root'
-	@echo 'make bench PART=check, vip, sessions, mha or outage   that alone; RUNS=5 how often what is slow'
+	@echo 'make bench PART=check, vip, sessions, promotion, mha or outage   that alone; RUNS=5 how often'
 	@echo 'make bench BASELINE=DIR   beside that what the scripts in DIR cost'
 	@echo 'make bench CHECK=1    exit 1 if an aim is missed; JSON=FILE the figures'
 	@echo 'make bench DOCS=docs  writes the tables and plots of docs/performance.md anew'
 	@echo 'make test             everything; as root also with real servers, keepalived and networks'
 	@echo 'make test-engines     all six MySQL and MariaDB servers; writes docs/engines.md; as root'
+	@echo 'make functions        lists anew what a check calls, so that it is put on few pages of memory'
 	@echo 'make lint             formatting, clippy and documentation, warnings denied'
 	@echo 'make fmt              formats the source'
 
-# The flags are for the program alone: what runs at build time, such as macros, cannot be static.
 build:
-	cargo rustc --release --locked --bin hookbox -- $(STATIC)
+	@STATIC=$(STATIC) scripts/build
 
 # A missing check is a success to keepalived, so the program is never away: one file takes the place
 # of the other at once.
@@ -59,6 +56,11 @@ test-engines: packages engines
 	cargo test --locked --test mysql8
 	HOOKBOX_ENGINES_TABLE=$(CURDIR)/docs/engines.md RUST_TEST_THREADS=1 \
 	    cargo test --locked --test engines -- --include-ignored
+
+# After changes of what a check calls; the next build takes it.
+functions: packages
+	HOOKBOX_CHECK_FUNCTIONS=$(CURDIR)/scripts/check-functions cargo test --locked --test cost
+	@touch hooks/main.rs
 
 lint:
 	cargo fmt --check

@@ -1,12 +1,14 @@
 //! The health check, beside the least that one can do and what people use in its place: whole
 //! processes on the server's own host, by its unix socket.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 
+use crate::compiled::compile;
 use crate::lab::{Host, Server};
 use crate::report::Report;
 use crate::split;
@@ -23,14 +25,47 @@ const IDLE: usize = 5000;
 /// of processor, KiB.
 pub type Costs = Vec<[f64; 3]>;
 
+/// What is measured by the microsecond, on a disk as it is when it is installed: what a host writes
+/// is in its memory, where the kernel maps one page at a time.
+struct OnDisk(PathBuf);
+
+impl OnDisk {
+    fn new(program: &Path) -> OnDisk {
+        let dir = PathBuf::from(format!("/var/tmp/hookbox-bench-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::copy(program, dir.join("hookbox")).unwrap();
+        fs::write(dir.join("floor"), compile("floor")).unwrap();
+        fs::set_permissions(dir.join("floor"), Permissions::from_mode(0o755)).unwrap();
+        OnDisk(dir)
+    }
+
+    /// Makes it `path` on a host that was made after this.
+    fn show(&self, host: &Host, name: &str, path: &str) {
+        let file = self.0.join(name);
+        host.sh(&format!(
+            "touch {path}; mount --bind {} {path}",
+            file.display()
+        ));
+    }
+}
+
+impl Drop for OnDisk {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Measures it, and `baseline/check_mysql` as well if that is there.
 pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
+    let disk = OnDisk::new(program);
     let host = Arc::new(Host::new("db1"));
-    let settings = "max-connections = 6000\nback-log = 1000\nthread-cache-size = 10";
+    make_certificate(&host);
+    let settings = "max-connections = 6000\nback-log = 1000\nthread-cache-size = 10\n\
+                    ssl-cert = /etc/mysql/cert.pem\nssl-key = /etc/mysql/key.pem";
     let mut server = Server::new(&host, "", 1, settings);
     server.start();
     server.sql("CREATE USER floor@localhost");
-    equip(&host, program);
+    equip(&host, &disk);
 
     let mut contenders = vec![
         ("floor", format!("/usr/local/bin/floor {SOCKET} floor")),
@@ -77,14 +112,57 @@ pub fn run(report: &mut Report, program: &Path, baseline: Option<&Path>) {
         &host,
         &[("mariadb-admin ping", wall[2]), ("mariadb -e", wall[3])],
     );
+    cold(report, &host);
+    encrypted(report, &server);
     growth(report, &server);
+}
+
+/// The first start after a boot, or after something large has taken the memory.
+fn cold(report: &mut Report, host: &Host) {
+    println!("\nthe same with the program itself out of the page cache");
+    let floor = format!("/usr/local/bin/floor {SOCKET} floor");
+    let costs = measure_with(host, &[("COLD", "1")], &[&floor, HOOKBOX]);
+    for (name, costs) in ["floor, cold", "hookbox, cold"].iter().zip(&costs) {
+        report.figure("check", *name, "ms", wall(costs));
+    }
+}
+
+/// By TCP, with TLS and without.
+fn encrypted(report: &mut Report, server: &Server) {
+    println!("\nthe same by TCP");
+    server.sql("CREATE USER hookbox@'127.0.0.1' IDENTIFIED BY 'change-me'");
+    let commands = ["off", "required"].map(|tls| {
+        let path = format!("/etc/hookbox/tls-{tls}.toml");
+        let toml = format!(
+            "[mysql]\nhost = \"127.0.0.1\"\ntls = \"{tls}\"\n\
+             password_file = \"/etc/hookbox/password\"\n"
+        );
+        server.host.write(&path, toml, 0o644);
+        format!("{HOOKBOX} --config {path}")
+    });
+    let costs = measure(&server.host, &[&commands[0], &commands[1]]);
+    for (name, costs) in ["TCP", "TCP with TLS"].iter().zip(&costs) {
+        report.figure("check", *name, "ms", wall(costs));
+        let cpu = costs.iter().map(|cost| cost[1] / 1000.0).collect();
+        report.figure("check", format!("{name}, processor"), "ms", cpu);
+    }
+}
+
+fn make_certificate(host: &Host) {
+    host.sh(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout /etc/mysql/key.pem -days 30 \
+         -out /etc/mysql/cert.pem -subj /CN=db1 2>&1; chmod 644 /etc/mysql/key.pem",
+    );
+}
+
+fn wall(costs: &Costs) -> Vec<f64> {
+    costs.iter().map(|cost| cost[0] / 1000.0).collect()
 }
 
 /// The same check with more around it: what it costs must not grow.
 fn growth(report: &mut Report, server: &Server) {
     let host = &server.host;
     println!("\nthe same with more around it");
-    let wall = |costs: &Costs| costs.iter().map(|cost| cost[0] / 1000.0).collect();
     let many = format!(
         "{HOOKBOX} --config /etc/hookbox/many.toml --instance i{}",
         INSTANCES / 2
@@ -137,38 +215,23 @@ fn many_instances() -> String {
 }
 
 /// The programs of the comparison, and the accounts by which they log in.
-fn equip(host: &Host, program: &Path) {
-    host.write("/usr/sbin/hookbox", fs::read(program).unwrap(), 0o755);
+fn equip(host: &Host, disk: &OnDisk) {
+    disk.show(host, "hookbox", "/usr/sbin/hookbox");
+    disk.show(host, "floor", "/usr/local/bin/floor");
     host.write("/etc/hookbox/password", "change-me\n", 0o600);
     let toml =
         format!("[mysql]\nsocket = \"{SOCKET}\"\npassword_file = \"/etc/hookbox/password\"\n");
     host.write("/etc/hookbox/hookbox.toml", toml, 0o644);
-    for name in ["floor", "stopwatch"] {
-        host.write(&format!("/usr/local/bin/{name}"), compile(name), 0o755);
-    }
-}
-
-/// A program of this folder, static; by musl where that is installed, since it starts soonest.
-fn compile(name: &str) -> Vec<u8> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("bench")
-        .join(format!("{name}.c"));
-    let program = std::env::temp_dir().join(format!("hookbox-bench-{}-{name}", std::process::id()));
-    let compiles = |compiler: &str| {
-        Command::new(compiler)
-            .args(["-O2", "-static", "-o"])
-            .args([&program, &source])
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    assert!(compiles("musl-gcc") || compiles("gcc"), "no C compiler");
-    let bytes = fs::read(&program).unwrap();
-    fs::remove_file(&program).unwrap();
-    bytes
+    host.write("/usr/local/bin/stopwatch", compile("stopwatch"), 0o755);
 }
 
 /// Runs the programs in turn; words are separated by spaces, and `+` stands for a space in a word.
 pub fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
+    measure_with(host, &[], commands)
+}
+
+/// The same with something in the stopwatch's environment.
+fn measure_with(host: &Host, environment: &[(&str, &str)], commands: &[&str]) -> Vec<Costs> {
     let runs = RUNS.to_string();
     let mut words = vec![runs];
     for (i, command) in commands.iter().enumerate() {
@@ -179,6 +242,7 @@ pub fn measure(host: &Host, commands: &[&str]) -> Vec<Costs> {
     }
     let output = host
         .command("/usr/local/bin/stopwatch")
+        .envs(environment.iter().copied())
         .args(&words)
         .output()
         .unwrap();

@@ -33,6 +33,10 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// One program in the box.
 pub struct Applet {
     /// What it is called, as its caller's documentation calls it.
