@@ -18,7 +18,7 @@ help:
 	@echo 'make demo             a primary is killed under load and replaced, before your eyes; as root'
 	@echo 'make demo FAULT=hang  or cut, or stop'
 	@echo 'make bench            what hookbox costs, beside the usual clients; as root'
-	@echo 'make bench PART=check, vip, sessions, mha or outage   that alone; RUNS=5 how often what is slow'
+	@echo 'make bench PART=check, vip, sessions, promotion, mha or outage   that alone; RUNS=5 how often'
 	@echo 'make bench BASELINE=DIR   beside that what the scripts in DIR cost'
 	@echo 'make bench CHECK=1    exit 1 if an aim is missed; JSON=FILE the figures'
 	@echo 'make bench DOCS=docs  writes the tables and plots of docs/performance.md anew'

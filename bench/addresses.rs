@@ -72,7 +72,7 @@ pub fn run(report: &mut Report, program: &Path, runs: usize) {
         let mut ratio = |part: &str, of: fn(&Took) -> Duration| {
             let medians = [0, 1].map(|n| {
                 let values = took[n].iter().map(|took| of(took).as_secs_f64() * 1000.0);
-                let what = format!("{}, {part}", ways[n].name);
+                let what = format!("{what}: {}, {part}", ways[n].name);
                 report.figure("vip", what, "ms", values.collect())
             });
             medians[0] / medians[1]

@@ -9,25 +9,33 @@ use std::process::Command;
 use crate::plot;
 use crate::report::{Aim, Figure, Report};
 
+/// The parts that have a plot, with its title.
+const PLOTS: [(&str, &str); 2] = [
+    ("check", "One health check, from start to exit"),
+    ("outage", "Time in which a client cannot write"),
+];
+
 /// Writes what `report` has into the documentation in `dir`.
 pub fn write(report: &Report, dir: &Path) {
     let path = dir.join("performance.md");
     let mut text = read(&path);
     let mut parts: Vec<&str> = report.figures.iter().map(|figure| figure.part).collect();
     parts.dedup();
-    for part in &parts {
-        text = replace(&text, part, &tables(report, part), &path);
+    for part in parts {
+        let mut new = String::new();
+        for (_, title) in PLOTS.iter().filter(|(plot, _)| *plot == part) {
+            let Some(svg) = plot::svg(report, part, title) else {
+                continue;
+            };
+            let name = format!("performance-{part}.svg");
+            put(&dir.join(&name), &svg);
+            let _ = writeln!(new, "![{title}]({name})\n");
+        }
+        new += &tables(report, part);
+        text = replace(&text, part, &new, &path);
     }
     text = replace(&text, "machine", &machine(), &path);
     put(&path, &text);
-    for (name, title) in [
-        ("check", "One health check, from start to exit"),
-        ("failover", "Time in which a client cannot write"),
-    ] {
-        if let Some(svg) = plot::svg(report, name, title) {
-            put(&dir.join(format!("performance-{name}.svg")), &svg);
-        }
-    }
 }
 
 fn read(path: &Path) -> String {
@@ -36,7 +44,6 @@ fn read(path: &Path) -> String {
 
 fn put(path: &Path, text: &str) {
     fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    println!("written to {}", path.display());
 }
 
 /// The text with `new` between the marks of `part`.
@@ -100,6 +107,7 @@ fn machine() -> String {
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = first_line("uname", &["-sr"]);
+    let kernel = kernel.split('-').next().unwrap_or_default();
     let server = first_line("mariadbd", &["--version"]);
     let server = server.split("Ver ").last().unwrap_or_default().to_owned();
     let server = server.split(' ').next().unwrap_or_default().to_owned();

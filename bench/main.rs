@@ -32,7 +32,7 @@ mod sessions;
 mod split;
 mod switch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use report::Report;
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         eprintln!("bench: there is no performance.md in {}", dir.display());
         return ExitCode::from(2);
     }
+    let json = setting("JSON").map(PathBuf::from);
     let baseline = setting("BASELINE").map(PathBuf::from);
     let baseline = baseline.as_deref();
     let runs = setting("RUNS").map_or(5, |runs| runs.parse().unwrap_or(5));
@@ -82,12 +83,13 @@ fn main() -> ExitCode {
             "mha" => switch::run(&mut report, &program, baseline, runs),
             _ => outage::run(&mut report, &program, runs),
         }
-    }
-    if let Some(path) = setting("JSON") {
-        report.write(Path::new(&path));
-    }
-    if let Some(dir) = &docs {
-        docs::write(&report, dir);
+        // After every part: another one may break.
+        if let Some(path) = &json {
+            report.write(path);
+        }
+        if let Some(dir) = &docs {
+            docs::write(&report, dir);
+        }
     }
     match setting("CHECK").is_none() || report.is_reached() {
         true => ExitCode::SUCCESS,

@@ -69,13 +69,14 @@ pub fn run(report: &mut Report, program: &Path, runs: usize) {
         }
     }
     for ((_, what, seconds), seen) in faults.iter().zip(&seen) {
-        tell(report, what, *seconds, seen);
+        let pieces = tell(report, what, *seconds, seen);
+        report.bar(*what, pieces);
     }
     under_mha(report, program, runs);
 }
 
-/// Takes in what was seen of one kind of fault.
-fn tell(report: &mut Report, what: &str, seconds: Option<f64>, seen: &[Seen]) {
+/// Takes in what was seen of one kind of fault; gives what its outage consists of.
+fn tell(report: &mut Report, what: &str, seconds: Option<f64>, seen: &[Seen]) -> Vec<Piece> {
     let ms = |duration: &Duration| duration.as_secs_f64() * 1000.0;
     let outages = seen.iter().map(|seen| ms(&seen.outage)).collect();
     let median = report.figure("outage", what, "ms", outages);
@@ -85,7 +86,6 @@ fn tell(report: &mut Report, what: &str, seconds: Option<f64>, seen: &[Seen]) {
         let median = report.figure("outage", format!("{what}: {name}"), "ms", values);
         pieces.push(Piece::new(*name, median));
     }
-    report.bar("failover", what, pieces);
     if let Some(seconds) = seconds {
         report.aim(format!("{what}, in s"), median / 1000.0, seconds);
     }
@@ -97,6 +97,7 @@ fn tell(report: &mut Report, what: &str, seconds: Option<f64>, seen: &[Seen]) {
     );
     let overlap: Duration = seen.iter().map(|seen| seen.overlap).sum();
     report.aim(format!("{what}: two writers, in ms"), ms(&overlap), 0.0);
+    pieces
 }
 
 /// One fault, `after` a check of keepalived, on hosts of its own.

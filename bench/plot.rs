@@ -15,13 +15,14 @@ const LEGEND_ROW: f64 = 18.0;
 
 /// Neighbours that can be told apart, also by who sees red and green alike; each is readable on white and
 /// on black (Okabe and Ito, "Color Universal Design").
-const COLORS: [&str; 8] = [
+const COLORS: [&str; 9] = [
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b0a500", "#888888",
+    "#aa4499",
 ];
 
-/// The bars of one plot; `None` when there are none.
-pub fn svg(report: &Report, plot: &str, title: &str) -> Option<String> {
-    let bars: Vec<&Bar> = report.bars.iter().filter(|bar| bar.plot == plot).collect();
+/// The bars of one part; `None` when there are none.
+pub fn svg(report: &Report, part: &str, title: &str) -> Option<String> {
+    let bars: Vec<&Bar> = report.bars.iter().filter(|bar| bar.part == part).collect();
     let most = bars.iter().map(|bar| length(bar)).fold(0.0, f64::max);
     if most <= 0.0 {
         return None;

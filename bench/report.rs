@@ -39,8 +39,7 @@ pub struct Aim {
 /// Where the time of one thing goes.
 #[derive(Serialize)]
 pub struct Bar {
-    /// The plot that it belongs to.
-    pub plot: &'static str,
+    pub part: &'static str,
     pub of: String,
     /// In the order in which they happen.
     pub pieces: Vec<Piece>,
@@ -117,9 +116,9 @@ impl Report {
     }
 
     /// Where the time of `of` goes, for a plot.
-    pub fn bar(&mut self, plot: &'static str, of: impl Into<String>, pieces: Vec<Piece>) {
-        let of = of.into();
-        self.bars.push(Bar { plot, of, pieces });
+    pub fn bar(&mut self, of: impl Into<String>, pieces: Vec<Piece>) {
+        let (part, of) = (self.part, of.into());
+        self.bars.push(Bar { part, of, pieces });
     }
 
     /// Whether every aim was reached.
@@ -131,6 +130,5 @@ impl Report {
     pub fn write(&self, path: &Path) {
         fs::write(path, serde_json::to_string_pretty(self).unwrap())
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        println!("\nwritten to {}", path.display());
     }
 }

@@ -44,7 +44,6 @@ pub fn run(report: &mut Report, host: &Host, whole: &[(&str, f64)]) {
     let configures = "arguments and configuration";
     let verdict = "verdict: lock, memory, log line, a longer question";
     report.bar(
-        "check",
         "floor",
         vec![Piece::new(starts, empty), Piece::new(asks, server)],
     );
@@ -54,8 +53,8 @@ pub fn run(report: &mut Report, host: &Host, whole: &[(&str, f64)]) {
         Piece::new(asks, server),
         Piece::new(verdict, (full - configured - server).max(0.0)),
     ];
-    report.bar("check", "hookbox", pieces);
+    report.bar("hookbox", pieces);
     for (name, wall) in whole {
-        report.bar("check", *name, vec![Piece::new("all of it", *wall)]);
+        report.bar(*name, vec![Piece::new("all of it", *wall)]);
     }
 }

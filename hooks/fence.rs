@@ -12,19 +12,17 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use hookbox::check;
-use hookbox::config::SemiSyncAt;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
 use hookbox::maintenance;
-use hookbox::procedure::demote::{Demotion, demote};
-use hookbox::procedure::{events, semisync};
 use hookbox::run::{Mode, Outcome, Run};
 use hookbox::turn::{self, Meeting, Wish, Wished};
 use hookbox::verdict::Class;
 
 use crate::context::{self, Context};
 use crate::contract::{self, Caller};
+use crate::standby;
 
 /// How long to wait at the door. A check that still fails then starts the next one.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -126,7 +124,12 @@ fn fence(name: &str, matches: &ArgMatches) -> Result<Outcome> {
             turn = turn::or_without(run, meeting.take_turn(name, &patience))?;
         }
         let resume = turn.as_ref().is_some_and(|turn| turn.unfinished.is_some());
-        close(run, &context, db, resume, boot)
+        let was_open = db.state()?.writes == Writes::Open;
+        standby::close(run, &context, db, resume)?;
+        if boot {
+            start_closed(run, db, was_open);
+        }
+        Ok(())
     });
     if let Some(turn) = turn {
         turn.end(&outcome);
@@ -160,29 +163,6 @@ fn wait_at_the_door(run: &mut Run<'_>, db: &Server, limit: Duration) -> Result<b
         }
     })?;
     Ok(was_away)
-}
-
-fn close<'a>(
-    run: &mut Run<'a>,
-    context: &'a Context,
-    db: &Server,
-    resume: bool,
-    boot: bool,
-) -> Result<()> {
-    let how = Demotion {
-        resume,
-        ..context.demotion()
-    };
-    let was_open = db.state()?.writes == Writes::Open;
-    events::stop_if_open(run, context.server()?, &context.config.paths.run)?;
-    demote(run, db, how)?;
-    if context.config.promote.semi_sync == SemiSyncAt::Switch {
-        semisync::after_closing(run, db)?;
-    }
-    if boot {
-        start_closed(run, db, was_open);
-    }
-    Ok(())
 }
 
 /// Lets the server be closed from the first moment on when it starts again. Nothing that closes it

@@ -21,6 +21,7 @@ mod notify;
 mod notify_down;
 mod rejoin;
 mod rival;
+mod standby;
 mod status;
 mod undo;
 mod verify;

@@ -166,7 +166,7 @@ fn sign_of_life<'a>(run: &Run<'_>, site: &Site, db: Option<&'a Server>) -> Optio
     match probe.state() {
         Ok(_) => Some(db),
         Err(error) => {
-            run.note(format!("{} does not answer: {}", db.name(), error.chain()));
+            run.note(format!("{} cannot be asked: {}", db.name(), error.chain()));
             None
         }
     }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
-use hookbox::config::SemiSyncAt;
 use hookbox::db::server::Server;
 use hookbox::db::{Database, Writes};
 use hookbox::error::{Error, Kind, Result};
@@ -12,19 +11,17 @@ use hookbox::last_seen::LastSeen;
 use hookbox::link::{Host, Link};
 use hookbox::maintenance;
 use hookbox::procedure::bring;
-use hookbox::procedure::demote::{Demotion, demote};
 use hookbox::procedure::events;
 use hookbox::procedure::lossless::Evidence;
 use hookbox::procedure::peers::Peer;
 use hookbox::procedure::promote::{Promotion, promote};
-use hookbox::procedure::semisync;
 use hookbox::run::{Changed, Mode, Outcome, Run};
 use hookbox::successor::Successor;
 use hookbox::turn::{self, Meeting, Turn, Wish, Wished};
 
 use crate::context::{self, Context};
 use crate::contract::{self, Caller};
-use crate::{rejoin, rival};
+use crate::{rejoin, rival, standby};
 
 /// What a promotion takes besides waiting for the applier: a few round trips and, at worst, a
 /// peer whose writers must be ended first.
@@ -237,16 +234,8 @@ fn become_standby<'a>(
     event: Event,
     resume: bool,
 ) -> Result<()> {
-    let how = Demotion {
-        resume,
-        ..context.demotion()
-    };
     let db = context.server()?;
-    events::stop_if_open(run, db, &context.config.paths.run)?;
-    demote(run, db, how)?;
-    if context.config.promote.semi_sync == SemiSyncAt::Switch {
-        semisync::after_closing(run, db)?;
-    }
+    standby::close(run, context, db, resume)?;
     let successor = match event {
         Event::Stop => None, // no time for questions to others
         _ => remember_successor(run, context, db)?,
@@ -264,14 +253,16 @@ fn become_standby<'a>(
 /// A peer that takes writes, while neither replicates from the other, has taken over. Gives its
 /// name, if there is no doubt which one it is.
 fn remember_successor(run: &mut Run<'_>, context: &Context, db: &Server) -> Result<Option<String>> {
-    let own_id = db.state()?.server_id;
-    let channels = db.channels()?;
+    let own = db.see()?;
     let mut successors = Vec::new();
     for (peer, seen) in context.peers()? {
         let Ok(seen) = seen else { continue };
         let successor = Successor::now(peer.name(), seen.state.server_id);
-        let follows_us = seen.sources.contains(&own_id);
-        if seen.state.writes == Writes::Open && !follows_us && !successor.is_source_of(&channels) {
+        let follows_us = seen.sources.contains(&own.state.server_id);
+        if seen.state.writes == Writes::Open
+            && !follows_us
+            && !successor.is_source_of(&own.channels)
+        {
             run.act(
                 &format!("remember that {} took over", successor.name),
                 || {

@@ -36,6 +36,9 @@ use crate::time::{Deadline, Stopwatch};
 /// Login: no such account, or not by this password.
 const ACCESS_DENIED: u16 = 1045;
 
+/// How long it may take to put back what only gave way for a moment, when time is up.
+const PUT_BACK_LIMIT: Duration = Duration::from_secs(1);
+
 /// A server reached by a session that is opened when it is first needed, and opened again after
 /// it broke.
 pub struct Server {
@@ -209,6 +212,16 @@ impl Server {
             }
             _ => first,
         }
+    }
+
+    /// Asks for what only gave way for a moment, also when the run is told to end meanwhile, or out of
+    /// time.
+    fn put_back(&self, sql: &str) -> Result<()> {
+        let put_back = self.ask(sql).or_else(|_| {
+            let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
+            Server::new(endpoint, login, Deadline::after(PUT_BACK_LIMIT)).ask(sql)
+        });
+        put_back.map(drop)
     }
 
     fn variables(&self, names: &[&str]) -> Result<Variables> {

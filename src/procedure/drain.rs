@@ -31,6 +31,7 @@ pub fn apply_received<'a>(
     {
         // It would have to wait for the receiver, and there is nothing left to apply.
         run.note("the receiver still looks for its source: both threads are stopped afterwards");
+        seen.history = db.history()?;
         return Ok(true);
     }
     stop_applier(run, db, seen, &channel, applied)?;

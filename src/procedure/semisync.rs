@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::run::Run;
 
 /// Before a replica, whose semi-sync was just seen so, becomes the primary: its commits will wait for
-/// replicas if it acknowledged before, but not for replicas that are not there, or the first one would take the whole timeout.
+/// replicas if it acknowledged before, but not for replicas that are not there, or the first one would
+/// take the whole timeout.
 /// So do an applier's commits where the source's side is on already: this comes before it is waited
 /// for. True where that is to be switched on [`after_opening`].
 ///

@@ -1,15 +1,52 @@
 //! A promotion waits for everything that was received, and for nothing else.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
 use crate::lab::wait_until;
+use crate::server::Server;
 use crate::site::{Site, Watcher, assert_told, assert_within, hook, start, succeed, told};
 
 /// Nothing in a promotion should take so long after the last row was applied.
 const LATE: Duration = Duration::from_secs(1);
+
+/// How often a server was asked how its replication stands, and altogether.
+struct Looks {
+    at: Instant,
+    replication: u32,
+    questions: u32,
+}
+
+impl Looks {
+    fn at(server: &Server) -> Looks {
+        let word = server.engine.word("slave");
+        let count = |name: &str| {
+            let rows = server.sql(&format!("SHOW GLOBAL STATUS LIKE '{name}'"));
+            rows[0][1].parse().unwrap()
+        };
+        Looks {
+            at: Instant::now(),
+            replication: count(&format!("Com_show_{word}_status")),
+            questions: count("Questions"),
+        }
+    }
+
+    /// Since then it was not polled more than 50 times a second.
+    fn assert_rare(&self, server: &Server) {
+        let now = Looks::at(server);
+        let polls = (self.at.elapsed().as_millis() / 20) as u32 + 2;
+        let replication = now.replication - self.replication;
+        assert!(
+            replication > 0 && replication <= polls,
+            "{replication} in {polls}"
+        );
+        // By GTID the sets, and on MySQL the states of the appliers; and these four.
+        let questions = now.questions - self.questions;
+        assert!(questions <= 3 * polls + 4, "{questions} in {polls}");
+    }
+}
 
 pub fn nothing_is_left_to_apply(site: &mut Site) -> String {
     site.write_events(1, 1000);
@@ -57,7 +94,9 @@ fn hold_back(site: &mut Site, events: u32) -> String {
     site.db2.wait_until_received(&site.db1, "");
     let mut hook = start(&site.db2, "notify_master");
     hook.wait_for("apply what was received");
+    let looks = Looks::at(&site.db2);
     sleep(Duration::from_millis(300));
+    looks.assert_rare(&site.db2);
     assert!(hook.is_running() && !site.db2.is_writable());
     drop(holder);
     let watcher = Watcher::start(&site.db2);

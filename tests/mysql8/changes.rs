@@ -1,5 +1,6 @@
 //! What is changed is changed in words that the server knows, in the right order, and no more.
 
+use crate::counter::RoundTrips;
 use crate::played::Played;
 use crate::state::replica_of;
 use crate::{PASSWORD, assert_told, pairs, site, succeed};
@@ -55,6 +56,24 @@ fn a_promotion_closes_the_source_drains_opens_and_forgets() {
         );
         assert_eq!(own.get("super_read_only"), "OFF");
         assert_eq!(source.get("super_read_only"), "ON");
+    }
+}
+
+#[test]
+fn a_promotion_with_nothing_left_to_apply_takes_six_round_trips() {
+    for (own, _) in pairs() {
+        own.close();
+        let mut channel = replica_of("127.0.0.1", 0);
+        channel.insert("Replica_IO_Running", "Connecting".to_owned());
+        own.state().channels = vec![channel];
+        let site = site(&own, "", "");
+        let (socket, behind) = (site.dir.join("s"), site.dir.join("behind"));
+        std::fs::rename(&socket, &behind).unwrap();
+        let counted = RoundTrips::count(&socket, &behind);
+        succeed(&site, "notify_master", &[]);
+        assert_eq!(own.refused(), [""; 0]);
+        let trips = counted.up_to("SET GLOBAL read_only = 0");
+        assert!(trips.len() <= 6, "{}: {trips:#?}", own.name());
     }
 }
 

@@ -82,3 +82,15 @@ fn a_commit_is_let_go_without_an_acknowledgement_only_when_no_client_can_hear_of
         assert_eq!(played.changes().contains(&off), lets_go, "{command}");
     }
 }
+
+#[test]
+fn semi_sync_that_begins_without_replicas_has_its_timeout_again_when_time_is_up() {
+    let played = Played::new((8, 0, 36), Plugins::Older, 1);
+    let endpoint = Endpoint::Tcp("127.0.0.1".to_owned(), played.listen());
+    let before = played.get("rpl_semi_sync_master_timeout");
+    played.state().mute = Some("SET GLOBAL rpl_semi_sync_master_enabled");
+    let short = Deadline::after(Duration::from_millis(500));
+    let server = Server::new(endpoint, Login::default(), short);
+    assert_eq!(server.begin_semi_sync().unwrap_err().kind(), Kind::Timeout);
+    assert_eq!(played.get("rpl_semi_sync_master_timeout"), before);
+}

@@ -8,6 +8,8 @@
     reason = "a test may panic, start programs and look at the clock"
 )]
 
+#[path = "../support/round_trips.rs"]
+mod counter;
 #[path = "../lab/mod.rs"]
 mod lab;
 #[path = "../support/packets.rs"]

@@ -32,6 +32,7 @@ user = 'root'
 options = ['-o', 'StrictHostKeyChecking=no']
 [check]
 witness = ['10.77.0.1']
+deadline = '2s'
 witness_limit = '800ms'
 [promote]
 peer_limit = '3s'

@@ -1,13 +1,10 @@
 //! Accounts of applications: locked out for a while, and let in again.
 
-use std::time::Duration;
-
 use super::Server;
 use crate::db::dialect::{Flavor, Version, quote};
 use crate::db::{Database, Writes};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
-use crate::time::Deadline;
 
 /// What an account is called while it is locked out of a server that cannot lock accounts.
 const ALIAS: &str = "hookbox_";
@@ -52,9 +49,6 @@ impl Account {
     }
 }
 
-/// How long super_read_only may take to come back when time is up.
-const CLOSE_AGAIN: Duration = Duration::from_secs(1);
-
 impl Server {
     /// Whether nobody can log in as `account`.
     pub(super) fn is_locked(&self, account: &Account) -> Result<bool> {
@@ -98,13 +92,8 @@ impl Server {
         }
         let done = self.ask("SET GLOBAL super_read_only = 0");
         let done = done.and_then(|_| self.ask(sql));
-        let close = "SET GLOBAL super_read_only = 1";
-        let closed = self.ask(close).or_else(|_| {
-            // Told to end, or out of time: not before it is as closed as it was.
-            let (endpoint, login) = (self.endpoint.clone(), self.login.clone());
-            Server::new(endpoint, login, Deadline::after(CLOSE_AGAIN)).ask(close)
-        });
-        done.and(closed).map(drop)
+        let closed = self.put_back("SET GLOBAL super_read_only = 1");
+        done.map(drop).and(closed)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::Server;
+use super::look::{STATE, read_state};
+use super::{Server, Variables, variables_question};
 use crate::db::session::AnswerRow;
 use crate::db::{Database, Side};
 use crate::error::{Error, Kind, Result};
@@ -19,12 +20,16 @@ const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 
 impl Server {
     pub(super) fn close(&self, grace: Duration, spare: &[String]) -> Result<Changed> {
-        let before = self.state()?;
+        let seconds = self.time().left().as_secs() + 1; // whole seconds, rounded up
+        let [before, limited] = self.ask_all(&[
+            variables_question(&STATE),
+            format!("SET SESSION lock_wait_timeout = {seconds}"),
+        ])?;
+        let before = read_state(&Variables(before?));
         if before.is_closed() {
             return Ok(Changed::AlreadySo);
         }
-        let seconds = self.time().left().as_secs() + 1; // whole seconds, rounded up
-        self.ask(&format!("SET SESSION lock_wait_timeout = {seconds}"))?;
+        limited?;
         let variable = match before.has_super_read_only {
             true => "super_read_only", // sets read_only with it
             false => "read_only",

@@ -7,11 +7,11 @@ use super::channel::{number, read_channels};
 use super::source::{history_question, read_history};
 use crate::db::dialect::{Dialect, Flavor, Thread, quote};
 use crate::db::relay::{Reader, Rest};
-use crate::db::session::Answer;
+use crate::db::session::{Answer, Session};
 use crate::db::{Channel, Database, Halted, Position, Receiver};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
-use crate::time::Stopwatch;
+use crate::time::{Deadline, Stopwatch};
 
 /// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
 const ERROR_WHEN_EXECUTING: u16 = 1220;
@@ -154,16 +154,13 @@ impl Server {
     /// (`sql_slave_killed` in slave.cc).
     pub(super) fn stop(&self, thread: Thread, seen: &Channel, until: Until) -> Result<Halted> {
         self.pages.take();
-        let (patience, limit) = match until {
-            Until::NothingComes if seen.receiver == Receiver::Connected => {
-                (STOP_PATIENCE / 2, WAY_OUT)
-            }
-            _ => (STOP_PATIENCE, STOP_LIMIT),
+        let limit = match until {
+            Until::NothingComes if seen.receiver == Receiver::Connected => WAY_OUT,
+            _ => STOP_LIMIT,
         };
         let limit = self.deadline.at_most(limit);
-        let mut refused = None;
         if thread == Thread::Applier && self.would_wait_for_the_rest(seen)? {
-            refused = self.end(&self.threads(thread, &seen.name)?)?;
+            let refused = self.end(&self.threads(thread, &seen.name)?)?;
             let runs = || Ok(self.channel(&seen.name)?.is_some_and(|c| c.applying));
             while refused.is_none() && runs()? && !limit.passed() {
                 self.deadline.pause(LOOK_AGAIN)?;
@@ -195,31 +192,9 @@ impl Server {
             false => Vec::new(),
         };
         let before = before.into_iter().find(|c| c.name == seen.name);
-        let received = || {
-            let now = self.channel(&seen.name)?;
-            Result::Ok(now.map(|now| now.received))
-        };
-        // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
-        // that it was asked to stop would not do, since the question may wait for another one.
-        let mut when_ended = None;
-        while !session.answers_within(patience)? {
-            if when_ended.is_some() && when_ended == Some(received()?) {
-                let now = self.look()?;
-                return Ok(Halted {
-                    changed: Changed::Yes,
-                    channels: now.channels,
-                    history: now.history,
-                });
-            }
-            if limit.passed() {
-                let error = Error::new(Kind::Timeout, "it has not stopped yet").during(stop);
-                return Err(refused.into_iter().fold(error, Error::because));
-            }
-            // More than once: a worker that is killed tries its transaction again.
-            refused = self.end(&threads)?;
-            if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
-                when_ended = Some(received()?);
-            }
+        let outlasted = self.outlast(&mut session, until, seen, &threads, &limit);
+        if let Some(halted) = outlasted.map_err(|e| e.during(&stop))? {
+            return Ok(halted);
         }
         let (stopped, after, history) = (session.reply()?, session.reply()?, session.reply()?);
         for sql in pages {
@@ -236,6 +211,53 @@ impl Server {
             channels: read_channels(version, &after?),
             history: read_history(version, history)?,
         })
+    }
+
+    /// Waits for the answer to STOP, in which nobody need be interested any more when nothing more is
+    /// received: then what was seen of that. `channel` is as it was before.
+    fn outlast(
+        &self,
+        session: &mut Session,
+        until: Until,
+        channel: &Channel,
+        threads: &[u64],
+        limit: &Deadline,
+    ) -> Result<Option<Halted>> {
+        let patience = match until {
+            Until::NothingComes => STOP_PATIENCE / 2,
+            Until::Ended => STOP_PATIENCE,
+        };
+        let received = |now: &[Channel]| {
+            let mut now = now.iter();
+            let now = now.find(|now| now.name == channel.name);
+            now.map(|now| now.received.clone())
+        };
+        // A receiver that was ended looks at that before every event (`io_slave_killed` in slave.cc);
+        // that it was asked to stop would not do, since the question may wait for another one.
+        let mut when_ended = None;
+        let mut refused = None;
+        while !session.answers_within(patience)? {
+            if let Some(then) = &when_ended {
+                let now = self.look()?;
+                if *then == received(&now.channels) {
+                    return Ok(Some(Halted {
+                        changed: Changed::Yes,
+                        channels: now.channels,
+                        history: now.history,
+                    }));
+                }
+            }
+            if limit.passed() {
+                let error = Error::new(Kind::Timeout, "it has not stopped yet");
+                return Err(refused.into_iter().fold(error, Error::because));
+            }
+            // More than once: a worker that is killed tries its transaction again.
+            refused = self.end(threads)?;
+            if until == Until::NothingComes && refused.is_none() && !threads.is_empty() {
+                when_ended = Some(received(&self.channels()?));
+            }
+        }
+        Ok(None)
     }
 
     /// What will be read of the relay log to see that nothing is left, if nothing is.

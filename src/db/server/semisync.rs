@@ -73,14 +73,15 @@ impl Server {
         if semi.source != Some(false) {
             return Ok(Changed::AlreadySo);
         }
-        self.ask("SET GLOBAL rpl_semi_sync_master_timeout = 0")?;
         let begun = self
-            .set_semi_sync_variable(Side::Source, "_enabled", true)
+            .ask("SET GLOBAL rpl_semi_sync_master_timeout = 0")
+            .and_then(|_| self.set_semi_sync_variable(Side::Source, "_enabled", true))
             .and_then(|changed| self.ask("FLUSH HOSTS").map(|_| changed));
-        self.ask(&format!(
+        // Or no commit would ever wait again.
+        let put_back = self.put_back(&format!(
             "SET GLOBAL rpl_semi_sync_master_timeout = {}",
             semi.timeout.as_millis()
-        ))?;
-        begun
+        ));
+        begun.and_then(|changed| put_back.map(|()| changed))
     }
 }
