@@ -17,6 +17,7 @@ mod lab;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -58,6 +59,13 @@ fn a_check_that_finds_all_well_costs_no_more_than_is_written_here() {
     host.write("/etc/hookbox/hookbox.toml", toml, 0o644);
     // The first one writes down that all is well.
     host.sh("hookbox check_mysql");
+    looks_once_at_the_server(&host, &server);
+    if program.windows(5).any(|bytes| bytes == b"GLIBC") {
+        let why =
+            "what a check costs is counted on a program with musl, which is not to be had here";
+        writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+        return;
+    }
 
     let instructions = instructions(&host);
     if let Some(path) = functions {
@@ -81,7 +89,6 @@ fn a_check_that_finds_all_well_costs_no_more_than_is_written_here() {
     assert!(faults <= MOST_PAGE_FAULTS, "{faults} page faults");
     assert!(memory <= MOST_KIB, "{memory} KiB");
     assert!(bytes <= MOST_BYTES, "{bytes} bytes");
-    looks_once_at_the_server(&host, &server);
 }
 
 /// The program that users get; with its symbols, if they are wanted.
