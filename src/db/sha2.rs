@@ -69,14 +69,18 @@ impl Conversation {
     ) -> Result<Option<Vec<u8>>, Nonsense> {
         let awaited = std::mem::replace(&mut self.awaits, Awaits::Nothing);
         match (awaited, self.plugin, heard) {
-            (Awaits::Scramble, ..) if password.is_empty() => Ok(Some(Vec::new())),
-            (Awaits::Scramble, Plugin::Caching, _) => {
+            (Awaits::Scramble, plugin, _) => {
                 let scramble = scramble.try_into().map_err(|_| Nonsense)?;
+                if password.is_empty() {
+                    return Ok(Some(Vec::new()));
+                }
+                if plugin == Plugin::Plain {
+                    return Ok(Some(self.give(password, privacy)));
+                }
                 self.awaits = Awaits::WhatItRemembers;
                 Ok(scramble_sha256(scramble, password).map(|hash| hash.to_vec()))
             }
-            (Awaits::Scramble, Plugin::Plain, _)
-            | (Awaits::WhatItRemembers, _, [SEND_THE_PASSWORD]) => {
+            (Awaits::WhatItRemembers, _, [SEND_THE_PASSWORD]) => {
                 Ok(Some(self.give(password, privacy)))
             }
             (Awaits::WhatItRemembers, _, [IT_IS_THERE_AND_FITS]) => Ok(None),

@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub const LONGEST_PACKET: usize = 0xff_ff_ff;
 /// More than any answer to what is asked here: what goes on for longer is no server of this kind,
 /// or one gone wrong.
 const LONGEST_VALUE: usize = 4 * LONGEST_PACKET;
+
+/// How much is read at once: little where little is awaited.
+const CHUNK: RangeInclusive<usize> = 4 << 10..=64 << 10;
 
 /// A connection that carries packets.
 pub struct Wire {
@@ -105,7 +109,7 @@ impl Wire {
         let deadline = self.deadline.at_most(patience);
         // That the socket is readable says nothing: TLS has messages of its own.
         while self.received.is_empty() {
-            match self.receive_some() {
+            match self.receive_some(0) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let events = self.awaits(PollFlags::POLLIN);
                     let ready = deadline.any_ready(&[self.socket.as_fd()], events)?;
@@ -207,7 +211,7 @@ impl Wire {
                 self.deadline
                     .ready(self.socket.as_fd(), PollFlags::POLLIN)?;
             }
-            if let Err(error) = self.receive_some() {
+            if let Err(error) = self.receive_some(count - self.received.len()) {
                 self.wait_or_fail(error, PollFlags::POLLIN, "read from")?;
             }
         }
@@ -225,9 +229,9 @@ impl Wire {
         }
     }
 
-    /// Takes what there is, without waiting.
-    fn receive_some(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 4 * 1024];
+    /// Takes what there is, without waiting; `missing` bytes are awaited.
+    fn receive_some(&mut self, missing: usize) -> io::Result<()> {
+        let mut chunk = vec![0; missing.clamp(*CHUNK.start(), *CHUNK.end())];
         let read = match &mut self.tls {
             Some(tls) => tls.read(&mut self.socket, &mut chunk),
             None => self.socket.read(&mut chunk),
