@@ -14,11 +14,11 @@ use crate::report::Report;
 
 const VIP: &str = "10.7.0.100";
 
-/// One way of bringing the address: hookbox is a program, and `ip` and `arping` are two, that are
-/// called by a shell.
+/// One way of bringing the address: programs that are started one after the other, without the
+/// shell that a script would have.
 struct Way {
     name: &'static str,
-    words: Vec<String>,
+    commands: Vec<String>,
 }
 
 /// From the start of the program.
@@ -45,24 +45,24 @@ pub fn run(report: &mut Report, program: &Path, runs: usize) {
         program.display(),
         config.display()
     );
-    let hookbox: Vec<String> = hookbox.split(' ').map(str::to_owned).collect();
-    let shell = |script: String| ["sh", "-c", &script].map(str::to_owned).to_vec();
-    let tell = format!("ip addr add {VIP}/24 dev a0 && exec arping -q -c 3 -U -I a0 {VIP}");
+    let ask = format!("arping -q -D -c 3 -I a0 {VIP}");
+    let add = format!("ip addr add {VIP}/24 dev a0");
+    let tell = format!("arping -q -c 3 -U -I a0 {VIP}");
     for (what, ours, theirs) in [
         (
             "nobody is asked whether he has it",
-            [&hookbox[..], &["--probe=0s".to_owned()]].concat(),
-            shell(tell.clone()),
+            format!("{hookbox} --probe 0s"),
+            vec![add.clone(), tell.clone()],
         ),
         (
             "the neighbours are asked",
             hookbox.clone(),
-            shell(format!("arping -q -D -c 3 -I a0 {VIP} && {tell}")),
+            vec![ask, add, tell],
         ),
     ] {
         println!("\nan address comes to a host, {what}; {runs} runs of each, in turns");
-        let ways =
-            [("hookbox", ours), ("arping -c 3", theirs)].map(|(name, words)| Way { name, words });
+        let ways = [("hookbox", vec![ours]), ("arping -c 3", theirs)];
+        let ways = ways.map(|(name, commands)| Way { name, commands });
         let mut took: [Vec<Took>; 2] = Default::default();
         for _ in 0..runs {
             for (way, took) in ways.iter().zip(&mut took) {
@@ -101,15 +101,16 @@ impl Way {
             first_announcement(wire)
         });
         told.recv().unwrap();
-        let words = self.words.clone();
+        let commands = self.commands.clone();
         let (began, all) = here.run(move || {
             let began = Instant::now();
-            let output = Command::new(&words[0]).args(&words[1..]).output().unwrap();
-            assert!(
-                output.status.success(),
-                "{words:?}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            for command in commands {
+                let mut words = command.split(' ');
+                let mut program = Command::new(words.next().unwrap());
+                let output = program.args(words).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{command}: {said}");
+            }
             (began, began.elapsed())
         });
         let first = listener.join().unwrap();
