@@ -212,7 +212,7 @@ fn many_instances() -> String {
         toml += &format!(
             "[instance.i{i}.mysql]\nsocket = \"{SOCKET}\"\n\
              password_file = \"/etc/hookbox/password\"\n\n\
-             [instance.i{i}.check]\ndeadline = \"900ms\"\nmax_lag = \"30s\"\n\n"
+             [instance.i{i}.check]\ndeadline = \"900ms\"\nwitness_limit = \"400ms\"\n\n"
         );
     }
     toml
