@@ -13,6 +13,7 @@ mod excerpt;
 mod load;
 mod mha;
 mod network;
+mod others;
 mod role;
 mod sense;
 mod server;

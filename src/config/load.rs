@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::excerpt::{Source, is_secret};
-use super::{Config, DEFAULT_PATH, sense};
+use super::{Config, DEFAULT_PATH, others, sense};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::option_file::ClientSection;
@@ -32,11 +32,14 @@ const ALTERNATIVES: [&[&str]; 2] = [
 /// [`Kind::Config`]: one message with place, line and caret.
 pub fn load(path: Option<&Path>, instance: Option<&str>) -> Result<Config> {
     let (path, text) = read(path)?;
-    let source = Source {
-        path: &path,
-        text: &text,
-    };
-    parse(&source, instance)
+    let parsed = |text: &str| parse(&Source { path: &path, text }, instance);
+    if let Some(less) = others::left_out(&text, instance)
+        && let Ok(config) = parsed(&less)
+    {
+        return Ok(config);
+    }
+    // What is wrong is shown where it stands in the whole.
+    parsed(&text)
 }
 
 /// The names of the configured instances; `path` as in [`load`].
