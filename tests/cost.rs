@@ -193,7 +193,9 @@ fn write_functions(host: &Host, path: &Path) {
             .split_once(") ")?;
         Some(name.split('\'').next()?.to_owned())
     });
-    let names: BTreeSet<String> = names.filter(|name| !name.contains(' ')).collect();
+    // The rest is code without a name.
+    let is_name = |name: &String| !name.contains(' ') && !name.starts_with("0x");
+    let names: BTreeSet<String> = names.filter(is_name).collect();
     let text: String = names.iter().map(|name| format!("{name}\n")).collect();
     fs::write(path, text).unwrap();
 }
