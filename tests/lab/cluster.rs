@@ -100,6 +100,11 @@ impl Cluster {
             server.sql("RESET SLAVE ALL");
         }
         for server in servers {
+            // As my.cnf has it; it goes with the role since.
+            server.sql(
+                "SET GLOBAL rpl_semi_sync_master_enabled = 1, GLOBAL rpl_semi_sync_slave_enabled = 1,
+                 GLOBAL rpl_semi_sync_master_wait_no_slave = 0, GLOBAL rpl_semi_sync_master_timeout = 3000",
+            );
             server.sql("SET GLOBAL read_only = 1");
             server.sql("SET STATEMENT sql_log_bin = 0 FOR TRUNCATE lab.t");
             server.sql("RESET MASTER");
