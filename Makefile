@@ -59,7 +59,7 @@ test-engines: packages engines
 
 # After changes of what a check calls; the next build takes it.
 functions: packages
-	HOOKBOX_CHECK_FUNCTIONS=$(CURDIR)/scripts/check-functions cargo test --locked --test cost
+	HOOKBOX_FUNCTIONS=$(CURDIR)/scripts/functions cargo test --locked --test cost
 	@touch hooks/main.rs
 
 lint:

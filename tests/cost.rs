@@ -38,7 +38,7 @@ const MOST_KIB: u64 = 2_000_000 / 1024;
 const MOST_BYTES: usize = 5_000_000;
 
 /// Where `make functions` wants the names of the functions that are called.
-const FUNCTIONS: &str = "HOOKBOX_CHECK_FUNCTIONS";
+const FUNCTIONS: &str = "HOOKBOX_FUNCTIONS";
 
 const CHECK: [&str; 2] = ["/usr/sbin/hookbox", "check_mysql"];
 
@@ -67,7 +67,7 @@ fn a_check_that_finds_all_well_costs_no_more_than_is_written_here() {
         return;
     }
 
-    let instructions = instructions(&host);
+    let instructions = instructions(&host, &CHECK);
     if let Some(path) = functions {
         write_functions(&host, path.as_ref());
         return;
@@ -112,12 +112,12 @@ fn build(with_symbols: bool) -> Vec<u8> {
     fs::read(target.join("release/hookbox")).unwrap()
 }
 
-fn instructions(host: &Host) -> u64 {
+fn instructions(host: &Host, command: &[&str]) -> u64 {
     let said = host
         .command("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/tmp/callgrind"])
         .args(["--demangle=no"])
-        .args(CHECK)
+        .args(command)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -181,8 +181,22 @@ fn looks_once_at_the_server(host: &Host, server: &Server) {
     assert!(grown(3) <= 2, "questions: {looked:?} {after:?}");
 }
 
-/// Writes down what was called, for `scripts/link-in-order`.
+/// Writes down what a check calls, and then what else bringing an address does, for
+/// `scripts/link-in-order`: what must start soon.
 fn write_functions(host: &Host, path: &Path) {
+    let of_check = functions_called(host);
+    host.sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up");
+    let add = "vip add 10.0.0.100/24 dev v0 --probe 0s";
+    let words: Vec<&str> = [CHECK[0]].into_iter().chain(add.split(' ')).collect();
+    instructions(host, &words);
+    let of_add = functions_called(host);
+    let names = of_check.iter().chain(of_add.difference(&of_check));
+    let text: String = names.map(|name| format!("{name}\n")).collect();
+    fs::write(path, text).unwrap();
+}
+
+/// The names in what callgrind wrote last.
+fn functions_called(host: &Host) -> BTreeSet<String> {
     let profile = fs::read_to_string(host.path("/tmp/callgrind")).unwrap();
     let names = profile.lines().filter_map(|line| {
         // `fn=(12) name`, or `cfn=`, where it is met first; a recursion adds 'NUMBER.
@@ -195,7 +209,5 @@ fn write_functions(host: &Host, path: &Path) {
     });
     // The rest is code without a name.
     let is_name = |name: &String| !name.contains(' ') && !name.starts_with("0x");
-    let names: BTreeSet<String> = names.filter(is_name).collect();
-    let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-    fs::write(path, text).unwrap();
+    names.filter(is_name).collect()
 }
