@@ -73,21 +73,21 @@ fn look(matches: &ArgMatches) -> Result<()> {
             .iter()
             .find(|known| known.source_id == id)
             .unwrap_or(&none);
+        // One that was closed already has stopped its events for whoever follows.
+        let (ran_events, events) = match seen.writes {
+            Writes::Open => (seen.ran_events, seen.events),
+            Writes::Closed | Writes::ClosedToAll => (known.ran_events(), known.events.clone()),
+        };
         let look = Look {
             at,
             written: seen.written?,
             semi_sync: seen.semi_sync,
             acknowledged,
-        };
-        // One that was closed already has stopped its events for whoever follows.
-        let (ran_events, events) = match seen.writes {
-            Writes::Open => (seen.ran_events, seen.events),
-            Writes::Closed | Writes::ClosedToAll => (known.ran_events, known.events.clone()),
+            ran_events,
         };
         Some(LastSeen {
             source_id: id,
             looks: known.and(look),
-            ran_events,
             events,
         })
     });

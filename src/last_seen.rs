@@ -17,7 +17,7 @@ use crate::memory::since_boot;
 pub const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// One look at a source that answered.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Look {
     /// When it began, in milliseconds since boot.
     pub at: u64,
@@ -27,6 +27,8 @@ pub struct Look {
     pub semi_sync: SemiSync,
     /// Whether this replica acknowledged what it received from it.
     pub acknowledged: bool,
+    /// Whether its event scheduler ran; of one that was closed, whether it had run before.
+    pub ran_events: bool,
 }
 
 /// The last looks at one source.
@@ -37,8 +39,6 @@ pub struct LastSeen {
     /// The last look and the one before, in this order. By the time of the last one its newest
     /// transactions may have been on their way.
     pub looks: Vec<Look>,
-    /// Whether its event scheduler ran.
-    pub ran_events: bool,
     /// The events that were enabled there, as `` `schema`.`name` ``; `None` when it did not tell.
     pub events: Option<Vec<String>>,
 }
@@ -72,6 +72,12 @@ impl LastSeen {
         age.is_none_or(|age| age >= LOOK_AGAIN)
     }
 
+    /// Whether its event scheduler ran. One look is not enough for no: a scheduler is stopped a moment
+    /// before writes are closed.
+    pub fn ran_events(&self) -> bool {
+        self.looks.iter().any(|look| look.ran_events)
+    }
+
     /// The same source, looked at once more.
     pub fn and(&self, look: Look) -> Vec<Look> {
         std::iter::once(look)
@@ -95,9 +101,7 @@ mod tests {
         assert!(LastSeen::is_due(dir.path()));
         let look = |at| Look {
             at,
-            written: Position::default(),
-            semi_sync: SemiSync::default(),
-            acknowledged: false,
+            ..Look::default()
         };
         let mut seen = LastSeen::default();
         for at in [1, 2, since_boot()] {
@@ -114,5 +118,18 @@ mod tests {
         std::fs::write(place(dir.path()), "{").unwrap();
         assert_eq!(LastSeen::recall(dir.path()), []);
         LastSeen::keep(&[], &dir.path().join("missing"));
+    }
+
+    #[test]
+    fn a_scheduler_that_stopped_between_two_looks_may_have_been_stopped_for_whoever_follows() {
+        let mut seen = LastSeen::default();
+        let mut look = |ran_events| {
+            seen.looks = seen.and(Look {
+                ran_events,
+                ..Look::default()
+            });
+            seen.ran_events()
+        };
+        assert!(!look(false) && look(true) && look(false) && !look(false));
     }
 }

@@ -126,7 +126,7 @@ pub fn start_as_last_seen(
     last_seen: &[LastSeen],
     memory: &Path,
 ) -> Result<()> {
-    let ran = last_seen.iter().any(|seen| seen.ran_events) || place(memory).exists();
+    let ran = last_seen.iter().any(LastSeen::ran_events) || place(memory).exists();
     let lists = last_seen.iter().filter_map(|seen| seen.events.clone());
     let enabled = lists.reduce(|one, other| [one, other].concat());
     start(run, db, ran, enabled.as_deref())?;
@@ -166,6 +166,7 @@ mod tests {
 
     use super::super::fake::{Fake, World};
     use super::*;
+    use crate::last_seen::Look;
     use crate::run::{Mode, Outcome};
     use crate::scratch::Scratch;
     use crate::time::Deadline;
@@ -186,7 +187,10 @@ mod tests {
     fn exactly_those_run_that_ran_on_the_old_primary() {
         let dir = Scratch::new();
         let seen = LastSeen {
-            ran_events: true,
+            looks: vec![Look {
+                ran_events: true,
+                ..Look::default()
+            }],
             events: Some(vec!["ran".to_owned(), "dropped".to_owned()]),
             ..LastSeen::default()
         };

@@ -27,6 +27,7 @@ fn look(ago: u64, written: u64) -> Look {
             ..SemiSync::default()
         },
         acknowledged: true,
+        ran_events: false,
     }
 }
 
