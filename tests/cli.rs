@@ -216,6 +216,7 @@ fn a_wrong_argument_of_a_verb_points_at_the_help_of_that_verb() {
                 let output = hookbox(words);
                 assert_eq!(output.status.code(), Some(2), "{words:?}");
                 let stderr = text(&output.stderr);
+                assert!(!stderr.contains("-- --no-such-option"), "{stderr}");
                 let try_this = format!("{applet}: try: hookbox {applet} {verb} --help");
                 assert_eq!(stderr.lines().last(), Some(&try_this[..]), "{words:?}");
                 assert!(hookbox(&[&applet, &verb, "--help"]).status.success());
