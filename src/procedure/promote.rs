@@ -6,7 +6,9 @@ use super::demote::Demotion;
 use super::drain::apply_received;
 use super::fitness::{applies, follows, not_taken_over};
 use super::lossless::{Evidence, settle};
-use super::peers::{Peer, close_peer, is_source, nobody_opened, receive_rest, with_sources};
+use super::peers::{
+    Peer, close_peer, is_source, nobody_came_back, nobody_opened, receive_rest, with_sources,
+};
 use super::replicate_again;
 use super::semisync;
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
@@ -116,6 +118,7 @@ pub fn promote<'a>(
         settle(run, &evidence.verdict(&seen, &given_up), how.require)?;
     }
     nobody_opened(run, peers, own_id, Duration::ZERO)?;
+    nobody_came_back(run, peers, own_id)?;
     let closed = how.fence;
     run.change(
         &format!("make {name} writable"),

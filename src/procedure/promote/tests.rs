@@ -352,6 +352,28 @@ fn a_peer_that_was_promoted_meanwhile_is_a_reason_to_stay_closed() {
     assert_eq!(peer.world.borrow().writes, Writes::Open);
 }
 
+/// A server that crashed is back while the last of what it had sent is applied here.
+#[test]
+fn a_peer_that_was_down_and_takes_writes_by_now_is_a_reason_to_stay_closed() {
+    let was_down = Err(Error::new(Kind::Unreachable, "connection refused"));
+    for (writes, suffices) in [(Writes::Open, false), (Writes::Closed, true)] {
+        let peer = Fake::new(World {
+            id: 1,
+            writes,
+            ..World::primary()
+        });
+        let peers = [Peer {
+            db: &peer,
+            seen: &was_down,
+        }];
+        let fake = Fake::new(World::replica(20));
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert_eq!(matches!(outcome, Outcome::Done), suffices, "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes == Writes::Open, suffices);
+        assert_eq!(peer.world.borrow().writes, writes);
+    }
+}
+
 #[test]
 fn a_primary_that_is_told_again_closes_a_peer_that_takes_writes_too_unless_that_took_over() {
     let open = World {
