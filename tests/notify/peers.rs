@@ -108,6 +108,27 @@ fn a_peer_that_is_back_and_takes_writes_when_all_is_applied_stays_the_only_one()
     site.wait_until_applied();
 }
 
+/// As a rule it closes before the other opens, and hears of nothing more from keepalived.
+#[test]
+fn a_replaced_primary_notices_who_took_over_though_that_opened_later() {
+    site!(site, Replication::Gtid);
+    site.write_events(1, 10);
+    site.wait_until_applied();
+    succeed(&site.db1, &["notify_backup"]);
+    succeed(&site.db2, &["notify_master"]);
+    site.db2.sql("INSERT INTO lab.e VALUES (11, 'only here')");
+    let file = site.db1.host.path("/var/lib/hookbox/successor");
+    wait_until("a check has noticed", Duration::from_secs(10), || {
+        succeed(&site.db1, &["check_mysql"]);
+        file.exists()
+    });
+    site.db2.kill();
+    let (status, _) = run(&site.db1, &["notify_master"]);
+    assert_eq!(status, 1, "{}", told(&site.db1));
+    assert!(!site.db1.is_writable());
+    assert_told(&site.db1, &["10.77.0.12:3306 was the primary"]);
+}
+
 #[test]
 fn a_frozen_peer_is_gone_on_without() {
     site!(site, Replication::Gtid);
