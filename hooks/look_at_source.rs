@@ -20,6 +20,7 @@ use hookbox::turn::Meeting;
 
 use crate::asking::ask_all;
 use crate::context::{self, Asked, Context};
+use crate::rejoin;
 
 /// How long this host's server may take besides its peers.
 const OWN_LIMIT: Duration = Duration::from_millis(500);
@@ -55,7 +56,7 @@ fn look(matches: &ArgMatches) -> Result<()> {
     let server = context.server()?;
     let channels = server.channels()?;
     if channels.is_empty() {
-        return notice_successor(&context, server);
+        return notice_successor(&context, server, matches);
     }
     // Of several channels it does not say which.
     let acknowledged = channels.len() == 1 && server.semi_sync()?.acknowledges;
@@ -108,8 +109,9 @@ fn look(matches: &ArgMatches) -> Result<()> {
 }
 
 /// One that was the primary closes before its successor opens, as a rule, and keepalived tells it
-/// nothing more. So it looks who has taken over, until it knows one.
-fn notice_successor(context: &Context, server: &Server) -> Result<()> {
+/// nothing more. So it looks who has taken over, until it knows one, and does what notify_backup does
+/// with a successor that it sees.
+fn notice_successor(context: &Context, server: &Server, matches: &ArgMatches) -> Result<()> {
     let paths = &context.config.paths;
     if Successor::read(&paths.state)?.is_some() {
         return Ok(());
@@ -127,7 +129,8 @@ fn notice_successor(context: &Context, server: &Server) -> Result<()> {
         let seen = seen.as_ref().ok().filter(|seen| took_over(seen))?;
         Some(Successor::now(peer.name(), seen.state.server_id))
     };
-    let Some(successor) = context.peers()?.iter().find_map(successor) else {
+    let successors: Vec<Successor> = context.peers()?.iter().filter_map(successor).collect();
+    let Some(successor) = successors.first() else {
         return Ok(());
     };
     // No run that changes this server comes in between.
@@ -135,8 +138,12 @@ fn notice_successor(context: &Context, server: &Server) -> Result<()> {
         return Ok(());
     };
     let own = server.see()?;
-    match own.state.writes != Writes::Open && own.channels.is_empty() {
-        true => successor.write(&paths.state),
+    if own.state.writes == Writes::Open || !own.channels.is_empty() {
+        return Ok(());
+    }
+    successor.write(&paths.state)?;
+    match context.config.rejoin.automatic && successors.len() == 1 {
+        true => rejoin::start(matches, &successor.name).map(drop),
         false => Ok(()),
     }
 }
