@@ -13,7 +13,7 @@ use super::peers::{
 use super::semisync;
 use super::{or_note, replicate_again};
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
-use crate::db::{Channel, Database, Seen, Writes};
+use crate::db::{Channel, Database, PeerState, Seen, Writes};
 use crate::error::{Kind, Result};
 use crate::run::{Changed, Run};
 use crate::successor::Successor;
@@ -87,7 +87,7 @@ pub fn promote<'a>(
         }
         for peer in peers.iter().filter(|p| is_open(p, own_id)) {
             not_taken_over(run, &seen, peer, how.on_lag)?;
-            close_peer(run, peer, how)?;
+            close_and_compare(run, &seen, peer, how)?;
         }
         return forget_successor(run, successor).map(drop);
     }
@@ -107,7 +107,7 @@ pub fn promote<'a>(
     let (open, others): (Vec<_>, Vec<_>) = peers.iter().partition(is_open);
     let mut took_time = false;
     for peer in others.into_iter().chain(open) {
-        took_time |= close_peer(run, peer, how)? == Changed::Yes;
+        took_time |= close_and_compare(run, &seen, peer, how)? == Changed::Yes;
         took_time |= receive_rest(run, db, peer, &seen.channels, how)? == Changed::Yes;
     }
     if took_time {
@@ -155,6 +155,32 @@ pub fn promote<'a>(
         true => semisync::after_opening(run, db, is_late, how.forget_source),
         false => Ok(()),
     }
+}
+
+/// Sees to it that `peer` takes no writes, and that it has acknowledged none that took it past `own`
+/// between being asked and being closed.
+fn close_and_compare(
+    run: &mut Run<'_>,
+    own: &Seen,
+    peer: &Peer<'_>,
+    how: Promotion<'_>,
+) -> Result<Changed> {
+    let changed = close_peer(run, peer, how)?;
+    if let (Changed::Yes, false, Ok(before)) = (changed, run.is_dry(), peer.seen)
+        && let Ok(history) = peer.db.history()
+    {
+        // Still as one that takes writes: what it wrote is no stray write on a replica.
+        let seen = Ok(PeerState {
+            history,
+            ..before.clone()
+        });
+        let peer = Peer {
+            db: peer.db,
+            seen: &seen,
+        };
+        not_taken_over(run, own, &peer, how.on_lag)?;
+    }
+    Ok(changed)
 }
 
 /// Whoever took over before, nobody's data is newer now; whether that is known no more. A disk that

@@ -435,6 +435,35 @@ fn a_peer_that_was_promoted_meanwhile_is_a_reason_to_stay_closed() {
     assert_eq!(peer.world.borrow().writes, Writes::Open);
 }
 
+/// It was promoted a moment ago, and has acknowledged more since it was asked.
+#[test]
+fn what_a_peer_wrote_between_being_asked_and_being_closed_is_a_reason_to_refuse() {
+    for (wrote, suffices) in [("0-2-1000", true), ("0-2-1000,0-3-1003", false)] {
+        let peer = Fake::new(World {
+            id: 3,
+            history: Some(History::read([wrote, ""])),
+            ..World::primary()
+        });
+        let seen = seen_of(&World::primary(), 3).map(|seen| PeerState {
+            history: Some(History::read(["0-2-1000", ""])),
+            ..seen
+        });
+        let peers = [Peer {
+            db: &peer,
+            seen: &seen,
+        }];
+        let fake = Fake::new(World {
+            writes: Writes::Closed,
+            history: Some(History::read(["0-2-1000", ""])),
+            ..World::primary()
+        });
+        let outcome = carry_out(&fake, &peers, Mode::Real, HOW);
+        assert_eq!(matches!(outcome, Outcome::Done), suffices, "{outcome:?}");
+        assert_eq!(fake.world.borrow().writes == Writes::Open, suffices);
+        assert_eq!(peer.world.borrow().writes, Writes::Closed);
+    }
+}
+
 /// A server that crashed is back while the last of what it had sent is applied here.
 #[test]
 fn a_peer_that_was_down_and_takes_writes_by_now_is_a_reason_to_stay_closed() {
