@@ -160,7 +160,7 @@ fn account(config: &Config) -> Result<Login> {
 fn vips_before(config: &Config, record: &Record) -> Result<Vec<Vip>> {
     match (&record.before.vips[..], record.reason) {
         ([], Reason::Failover) => vips_on(config, &record.old),
-        (texts, _) => texts.iter().map(|text| text.parse()).collect(),
+        (texts, _) => texts.iter().map(|text| Vip::held(text)).collect(),
     }
 }
 

@@ -104,7 +104,11 @@ fn parse(source: &Source, instance: Option<&str>) -> Result<Config> {
     if let Some(found) = sense::contradiction(&config) {
         let span = found.keys.iter().find_map(|key| find(&merged, key));
         let message = source.complain(span.unwrap_or(0..0), &found.what, None);
-        return Err(Error::new(Kind::Config, message));
+        let error = Error::new(Kind::Config, message);
+        return Err(match found.advice {
+            Some(advice) => error.advise(advice),
+            None => error,
+        });
     }
     if let (Some(name), Some(own)) = (instance, own) {
         let own = DeValue::Table(own);
