@@ -106,6 +106,8 @@ pub enum Failure {
     Before,
     /// It has its effect, and the answer is lost.
     After,
+    /// It has no effect, and this run is to end.
+    Interrupted,
 }
 
 /// A server in memory. It insists on the invariants of promotion.
@@ -162,6 +164,9 @@ impl Fake {
             Some((at, Failure::After)) if at == call => {
                 work(&mut self.world.borrow_mut());
                 Err(lost())
+            }
+            Some((at, Failure::Interrupted)) if at == call => {
+                Err(Error::new(Kind::Overtaken, "SIGTERM arrived"))
             }
             _ => Ok(work(&mut self.world.borrow_mut())),
         }
