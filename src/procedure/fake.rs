@@ -165,12 +165,14 @@ impl Fake {
                 work(&mut self.world.borrow_mut());
                 Err(lost())
             }
-            Some((at, Failure::Interrupted)) if at == call => {
-                Err(Error::new(Kind::Overtaken, "SIGTERM arrived"))
-            }
+            Some((at, Failure::Interrupted)) if at == call => Err(interrupted()),
             _ => Ok(work(&mut self.world.borrow_mut())),
         }
     }
+}
+
+fn interrupted() -> Error {
+    Error::new(Kind::Overtaken, "SIGTERM arrived")
 }
 
 impl Database for Fake {
