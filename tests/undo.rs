@@ -4,8 +4,7 @@
 
 mod lab;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -332,27 +331,10 @@ fn a_primary_that_was_put_back_by_hand_is_put_away_as_it_is_by_then() {
 }
 
 /// Undoes, and sends `signal` to that as soon as it says something that is `the_moment`.
-fn undo_until(site: &Site, signal: &str, mut the_moment: impl FnMut(&str) -> bool) -> Said {
+fn undo_until(site: &Site, signal: &str, the_moment: impl FnMut(&str) -> bool) -> Said {
+    let words = ["undo", "--config=/etc/hookbox/app1.toml"];
     let manager = &site.cluster().manager;
-    let config = "--config=/etc/hookbox/app1.toml";
-    let script = format!("echo $$ > /run/undo.pid; exec /usr/sbin/hookbox undo {config}");
-    let mut command = manager.command("sh");
-    command.args(["-c", &script]).stderr(Stdio::piped());
-    let mut undo = command.spawn().unwrap();
-    let mut text = String::new();
-    let mut is_sent = false;
-    for line in BufReader::new(undo.stderr.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if !is_sent && the_moment(&line) {
-            manager.sh(&format!(
-                "kill -{signal} $(cat /run/undo.pid) 2> /dev/null || true"
-            ));
-            is_sent = true;
-        }
-        text.push_str(&line);
-        text.push('\n');
-    }
-    let status = undo.wait().unwrap().code();
+    let (status, text) = manager.hookbox_until(&words, signal, the_moment);
     Said { status, text }
 }
 
