@@ -174,8 +174,7 @@ fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) ->
         let times: Vec<u32> = times.copied().collect();
         let last = Duration::from_millis(times.last().copied().unwrap_or_default().into());
         let deadline = Deadline::after(last + AFTER_LAST_REPEAT);
-        return link::repeat(&Host::open(&deadline)?, &vips, &times, &deadline)
-            .map(|()| Outcome::Done);
+        return link::repeat(&vips, &times, &deadline).map(|()| Outcome::Done);
     }
     let limit = matches.get_one("limit").copied().unwrap_or_default();
     if verb == "show" {
