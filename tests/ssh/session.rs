@@ -13,7 +13,7 @@ use hookbox::ssh::{Place, Shell};
 use hookbox::time::Deadline;
 
 use crate::lab::{as_root_of, wait_until};
-use crate::site::{DB1, Site, mute_listener, operator, root_at, vip};
+use crate::site::{AS_ROOT, DB1, Site, mute_listener, operator, root_at, vip};
 
 #[test]
 fn what_a_command_says_is_told_apart_from_everything_else() {
@@ -147,7 +147,7 @@ fn what_is_taken_back_is_not_done_afterwards_by_a_program_that_was_at_it() {
         ..Network::default()
     };
     let as_operator = config::Ssh {
-        become_root: "/usr/local/bin/as-root --reuid=0 --regid=0 --clear-groups".to_owned(),
+        become_root: AS_ROOT.to_owned(),
         ..site.how()
     };
     let accounts = [(root_at(DB1), site.how()), (operator(&site), as_operator)];
@@ -169,6 +169,30 @@ fn what_is_taken_back_is_not_done_afterwards_by_a_program_that_was_at_it() {
         sleep(Duration::from_millis(1500));
         assert_eq!(site.addresses(), "10.77.0.11/24", "{:?}", place.user);
     }
+}
+
+#[test]
+fn while_a_program_that_cannot_be_ended_goes_on_nothing_else_is_done_there() {
+    let Some(site) = Site::with_hookbox() else {
+        return;
+    };
+    let place = operator(&site);
+    let how = config::Ssh {
+        become_root: AS_ROOT.to_owned(),
+        ..site.how()
+    };
+    site.on_manager(|deadline| {
+        let mut shell = Shell::open(&place, &how, None, deadline).unwrap();
+        shell.ready().unwrap();
+        deadline.renew(Duration::from_millis(500));
+        let error = shell.run(&["sleep", "15"]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout, "{}", error.chain());
+        deadline.renew(Duration::from_secs(10));
+        let error = shell.script("touch /run/touched").unwrap_err();
+        let why = "what was given up before still runs";
+        assert!(error.chain().contains(why), "{}", error.chain());
+    });
+    site.db1.sh("! [ -e /run/touched ]");
 }
 
 #[test]
