@@ -238,12 +238,16 @@ impl Context {
 
     fn ask_peers(&self, places: Vec<Place>, meanwhile: impl FnOnce()) -> Vec<Asked> {
         let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, meanwhile);
-        let patience = self.config.demote.limit;
+        // Whoever was silent is only asked again, not closed.
+        let patience = |seen: &Result<PeerState>| match seen {
+            Err(error) if error.is_silence() => self.config.promote.peer_limit,
+            _ => self.config.demote.limit,
+        };
         places
             .into_iter()
             .map(|(endpoint, login)| Server::new(endpoint, login, self.deadline.clone()))
-            .map(|server| server.patient(patience))
             .zip(seen)
+            .map(|(server, seen)| (server.patient(patience(&seen)), seen))
             .collect()
     }
 
