@@ -24,8 +24,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The next event: its `Event_type` and its `Info`.
-    pub fn event(&mut self, kind: &str, info: &str) {
+    /// The next event: its `Event_type` and its `Info`. Whether it is, or ends, something that can be
+    /// applied.
+    pub fn event(&mut self, kind: &str, info: &str) -> bool {
+        let mut is_end = false;
         match kind {
             // Written by the server for itself; they change no data.
             "Format_desc" | "Rotate" | "Stop" | "Previous_gtids" | "Gtid_list" | "Heartbeat"
@@ -36,7 +38,7 @@ impl Reader {
             // next event says.
             "Gtid" | "Anonymous_Gtid" | "Gtid_tagged" => self.inside = false,
             "Query" if is_word(info, "BEGIN") => self.inside = true,
-            "Query" if is_word(info, "COMMIT") || is_word(info, "ROLLBACK") => self.end(),
+            "Query" if is_word(info, "COMMIT") || is_word(info, "ROLLBACK") => is_end = true,
             "Query" | "Query_compressed" if self.inside => {}
             "Intvar" | "RAND" | "User var" | "Table_map" | "Annotate_rows" | "Rows_query"
             | "Begin_load_query" | "Append_block" | "Execute_load_query" => {}
@@ -45,13 +47,11 @@ impl Reader {
                 || kind.starts_with("Delete_rows") => {}
             // Xid ends a transaction; a Query outside of one stands alone; and what is not known
             // here counts as something that can be applied, so that it is waited for.
-            _ => self.end(),
+            _ => is_end = true,
         }
-    }
-
-    fn end(&mut self) {
-        self.whole = true;
-        self.inside = false;
+        self.whole |= is_end;
+        self.inside &= !is_end;
+        is_end
     }
 
     /// Whether the last transaction has begun and not ended, whatever stands before it.

@@ -6,6 +6,7 @@ mod channel;
 mod closing;
 mod events;
 mod look;
+mod relay_log;
 mod replica;
 mod semisync;
 mod sessions;
@@ -19,6 +20,7 @@ use self::accounts::Account;
 use self::bell::Bell;
 use self::channel::{number, position, read_channels};
 use self::look::{STATE, read_state};
+use self::relay_log::Reading;
 use self::replica::{Until, WAY_OUT};
 use self::sessions::kill_one;
 use super::dialect::{Dialect, Flavor, Thread, Version, quote};
@@ -52,10 +54,9 @@ pub struct Server {
     /// later: a client that goes away does not cancel what it asked for.
     abandoned: Cell<Option<u32>>,
     still: RefCell<Option<(Position, Stopwatch)>>,
-    /// A place in the relay log from which on something can be applied: that does not change, and
-    /// an applier at work on a large transaction is not to be slowed down by reading it with it.
-    whole_from: RefCell<Option<Position>>,
     bell: RefCell<Bell>,
+    /// How far a relay log was read: an applier at work is not to be slowed down by reading it again.
+    reading: RefCell<Option<Reading>>,
     /// Pages of the relay log that were asked for when the receiver was stopped, for the next look.
     pages: RefCell<VecDeque<(String, Result<Answer>)>>,
 }
@@ -71,8 +72,8 @@ impl Server {
             session: RefCell::new(None),
             abandoned: Cell::new(None),
             still: RefCell::new(None),
-            whole_from: RefCell::new(None),
             bell: RefCell::default(),
+            reading: RefCell::default(),
             pages: RefCell::default(),
         }
     }
@@ -317,6 +318,7 @@ impl Database for Server {
                 .map(|halted| halted.changed);
         }
         self.pages.take();
+        self.reading.take();
         // Also when it runs: it may be about to stop, if that was asked and not answered yet.
         self.ask(&self.dialect()?.start(thread, channel))?;
         Ok(match before.runs(thread) {

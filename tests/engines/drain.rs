@@ -12,10 +12,12 @@ use crate::site::{Site, Watcher, assert_told, assert_within, hook, start, succee
 /// Nothing in a promotion should take so long after the last row was applied.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How often a server was asked how its replication stands, and altogether.
+/// How often a server was asked how its replication stands, for a page of its relay log, and
+/// altogether.
 struct Looks {
     at: Instant,
     replication: u32,
+    pages: u32,
     questions: u32,
 }
 
@@ -29,6 +31,7 @@ impl Looks {
         Looks {
             at: Instant::now(),
             replication: count(&format!("Com_show_{word}_status")),
+            pages: count("Com_show_relaylog_events"),
             questions: count("Questions"),
         }
     }
@@ -42,9 +45,10 @@ impl Looks {
             replication > 0 && replication <= polls,
             "{replication} in {polls}"
         );
-        // By GTID the sets, and on MySQL the states of the appliers; and these four.
-        let questions = now.questions - self.questions;
-        assert!(questions <= 3 * polls + 4, "{questions} in {polls}");
+        // By GTID the sets, and on MySQL the states of the appliers; and these five.
+        let pages = now.pages - self.pages;
+        let questions = now.questions - self.questions - pages;
+        assert!(questions <= 3 * polls + 5, "{questions} in {polls}");
     }
 }
 
@@ -92,6 +96,11 @@ fn hold_back(site: &mut Site, events: u32) -> String {
     let holder = site.hold("lab.e WRITE");
     site.write_events(1, events);
     site.db2.wait_until_received(&site.db1, "");
+    site.db2
+        .sql("SET GLOBAL general_log_file = '/tmp/general.log'");
+    if std::env::var("GENLOG").is_ok() {
+        site.db2.sql("SET GLOBAL general_log = 1");
+    }
     let mut hook = start(&site.db2, "notify_master");
     hook.wait_for("apply what was received");
     let looks = Looks::at(&site.db2);
@@ -105,6 +114,29 @@ fn hold_back(site: &mut Site, events: u32) -> String {
     let late = watcher.opened_after(&site.db2, events);
     assert_within(late.opened, LATE, &told(&site.db2));
     format!("{} ms, {late}", took.as_millis())
+}
+
+pub fn what_is_held_back_is_read_before_it_is_applied(site: &mut Site) -> String {
+    site.db2.apply_with_workers(4);
+    let holder = site.hold("lab.e WRITE");
+    site.write_events(1, 20_000);
+    site.db2.wait_until_received(&site.db1, "");
+    let mut hook = start(&site.db2, "notify_master");
+    hook.wait_for("apply what was received");
+    let mut read = 0;
+    wait_until("nothing more is read", Duration::from_secs(20), || {
+        sleep(Duration::from_millis(400));
+        let before = std::mem::replace(&mut read, Looks::at(&site.db2).pages);
+        before == read
+    });
+    assert!(hook.is_running() && !site.db2.is_writable());
+    drop(holder);
+    assert_eq!(hook.end().0, 0, "{}", told(&site.db2));
+    assert_eq!(site.last_row(), "20000");
+    // Of 20: the last, and whether there is another file, before the applier is stopped and after it.
+    let late = Looks::at(&site.db2).pages - read;
+    assert!(late <= 4, "{late} pages when all was applied");
+    "not read again".to_owned()
 }
 
 pub fn an_applier_that_stopped_with_an_error_is_refused(site: &mut Site) -> String {

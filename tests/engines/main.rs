@@ -50,6 +50,7 @@ macro_rules! engine {
                         nothing_is_left_to_apply
                         a_thousand_events_are_left_by_a_dead_source
                         a_thousand_events_are_held_back_from_four_workers
+                        what_is_held_back_is_read_before_it_is_applied
                         two_hundred_thousand_events_are_held_back
                         an_applier_that_stopped_with_an_error_is_refused;
                     torn:
@@ -96,6 +97,7 @@ macro_rules! engine {
                         nothing_is_left_to_apply
                         a_thousand_events_are_left_by_a_dead_source
                         a_thousand_events_are_held_back_from_four_workers
+                        what_is_held_back_is_read_before_it_is_applied
                         an_applier_that_stopped_with_an_error_is_refused;
                     torn:
                         the_source_died_in_the_middle_of_a_transaction

@@ -8,7 +8,7 @@ use hookbox::link::{Link, Remote};
 use hookbox::run::{Changed, Mark};
 
 use crate::lab::wait_until;
-use crate::site::{DB1, Site, operator, root_at, vip};
+use crate::site::{AS_ROOT, DB1, Site, operator, root_at, vip};
 
 /// The whole life of an address, whoever does it there.
 fn an_address_comes_and_goes(site: &Site, how: &config::Ssh) {
@@ -268,7 +268,6 @@ fn an_account_that_is_not_root_becomes_it_for_every_command() {
     };
     let place = operator(&site);
     let address = vip("10.77.0.100/24 dev eth0");
-    let become_root = "/usr/local/bin/as-root --reuid=0 --regid=0 --clear-groups";
     let no = "#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n";
     site.db1.write("/usr/local/bin/sudo", no, 0o755);
     for hookbox in ["/usr/sbin/hookbox", "/nowhere/hookbox"] {
@@ -286,7 +285,7 @@ fn an_account_that_is_not_root_becomes_it_for_every_command() {
                 assert!(error.advice().is_some());
             }
             assert_eq!(site.addresses(), "10.77.0.11/24");
-            let db1 = open(how(become_root));
+            let db1 = open(how(AS_ROOT));
             assert_eq!(db1.add(&address).unwrap(), Changed::Yes);
             assert_eq!(db1.del(&address).unwrap(), Changed::Yes);
         });

@@ -145,6 +145,9 @@ pub fn vip(text: &str) -> Vip {
     text.parse().unwrap()
 }
 
+/// What makes [`operator`] root.
+pub const AS_ROOT: &str = "/usr/local/bin/as-root --reuid=0 --regid=0 --clear-groups";
+
 /// An account that is not root, and a program that makes it root.
 pub fn operator(site: &Site) -> Place {
     site.db1

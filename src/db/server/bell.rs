@@ -6,6 +6,7 @@ use super::Server;
 use crate::db::dialect::Flavor;
 use crate::db::session::Session;
 use crate::error::{Kind, Result};
+use crate::time::Stopwatch;
 
 /// The session that waits for one channel.
 #[derive(Default)]
@@ -18,8 +19,22 @@ pub(super) struct Bell {
 impl Server {
     /// Listens, at most `patience`, for the server to say that the applier of channel `name` has
     /// come to the end of what was received. That is worth a look and proves nothing. False at once
-    /// when it has been heard before, or cannot be: then asking now and then has to do.
+    /// when it has been heard before, or cannot be: then asking now and then has to do. Meanwhile what
+    /// is to be known of the relay log is read.
     pub(super) fn listen(&self, name: &str, patience: Duration) -> Result<bool> {
+        let began = Stopwatch::start();
+        loop {
+            let left = patience.saturating_sub(began.elapsed());
+            if self.rings(name, Duration::ZERO)? {
+                return Ok(true);
+            }
+            if left.is_zero() || !self.read_ahead(name)? {
+                return self.rings(name, left);
+            }
+        }
+    }
+
+    fn rings(&self, name: &str, patience: Duration) -> Result<bool> {
         let mut bell = self.bell.borrow_mut();
         if bell.channel.as_deref() != Some(name) {
             bell.channel = Some(name.to_owned());

@@ -5,22 +5,13 @@ use std::time::Duration;
 use super::Server;
 use super::channel::{number, read_channels};
 use super::source::{history_question, read_history};
-use crate::db::dialect::{Dialect, Flavor, Thread, quote};
-use crate::db::relay::{Reader, Rest};
+use crate::db::dialect::{Thread, quote};
+use crate::db::relay::Rest;
 use crate::db::session::{Answer, Session};
-use crate::db::{Channel, Database, Halted, Position, Receiver};
+use crate::db::{Channel, Database, Halted, Receiver};
 use crate::error::{Error, Kind, Result};
 use crate::run::Changed;
 use crate::time::{Deadline, Stopwatch};
-
-/// SHOW RELAYLOG EVENTS: "Error when executing command ...: Could not find target log".
-const ERROR_WHEN_EXECUTING: u16 = 1220;
-
-/// Rows asked for at a time when a relay log is read.
-const RELAY_PAGE: usize = 2_000;
-
-/// Where the first event of a log file is: after a 4-byte magic number.
-const START: u64 = 4;
 
 /// How long an applier must have stood still before its relay log is read: reading is not free,
 /// and an applier that moves is not at a torn tail.
@@ -68,11 +59,11 @@ impl Server {
         };
         let idle = channel.receiver != Receiver::Connected
             && (!channel.applying || self.stands_still(channel));
-        if idle && self.whole_from.borrow().as_ref() != Some(&channel.relay) {
-            if self.relay_rest(channel)? != Rest::Whole {
-                return Ok(None);
-            }
-            self.whole_from.replace(Some(channel.relay.clone()));
+        if idle && self.relay_rest(channel)? != Rest::Whole {
+            return Ok(None);
+        }
+        if channel.applying {
+            self.begin_to_read_ahead(channel, idle)?;
         }
         Ok(Some(behind))
     }
@@ -102,50 +93,6 @@ impl Server {
                 false
             }
         }
-    }
-
-    /// What the relay log holds from where the applier stands.
-    fn relay_rest(&self, channel: &Channel) -> Result<Rest> {
-        let reader = self.read_relay(channel, |reader| reader.rest() == Rest::Whole)?;
-        Ok(reader.rest())
-    }
-
-    /// Reads the relay log from where the applier stands until it is `enough`, or to its end.
-    fn read_relay(&self, channel: &Channel, enough: impl Fn(&Reader) -> bool) -> Result<Reader> {
-        let dialect = self.dialect()?;
-        let mut reader = Reader::default();
-        let mut file = channel.relay.file.clone();
-        let mut from = channel.relay.offset;
-        let mut is_next_file = false;
-        loop {
-            let sql = dialect.relay_events(&file, from, RELAY_PAGE, &channel.name);
-            let page = match self.relay_page(&sql) {
-                // The file after the last one does not exist. On any other page this is an error:
-                // what cannot be read may still have to be applied.
-                Err(e) if is_next_file && e.server_code() == Some(ERROR_WHEN_EXECUTING) => {
-                    break;
-                }
-                page => page?,
-            };
-            is_next_file = false;
-            let mut events = 0;
-            for row in page.rows() {
-                let text = |name| row.get(name).unwrap_or_default();
-                reader.event(text("Event_type"), text("Info"));
-                // Not End_log_pos: in a relay log that is a place in the source's log. So the
-                // last event of a page is read again, which changes nothing.
-                from = number(row, "Pos");
-                events += 1;
-            }
-            if enough(&reader) {
-                break;
-            }
-            if events < RELAY_PAGE {
-                let Some(next) = next_file(&file) else { break };
-                (file, from, is_next_file) = (next, START, true);
-            }
-        }
-        Ok(reader)
     }
 
     /// Stops a thread of a channel that was just seen so. The server waits for the thread, which may
@@ -260,30 +207,6 @@ impl Server {
         Ok(None)
     }
 
-    /// What will be read of the relay log to see that nothing is left, if nothing is.
-    fn pages_to_come(&self, dialect: &Dialect, channel: &Channel) -> Vec<String> {
-        let Position { file, offset } = &channel.relay;
-        let page = |file: &str, from| dialect.relay_events(file, from, RELAY_PAGE, &channel.name);
-        match next_file(file) {
-            Some(next) if channel.applied == channel.received => {
-                vec![page(file, *offset), page(&next, START)]
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// A page of the relay log, which may have been asked for when the receiver was stopped.
-    fn relay_page(&self, sql: &str) -> Result<Answer> {
-        let mut pages = self.pages.borrow_mut();
-        match pages.pop_front() {
-            Some((asked, page)) if asked == sql => page,
-            _ => {
-                pages.clear();
-                self.ask(sql)
-            }
-        }
-    }
-
     /// Ends sessions; gives why the server does not allow it.
     fn end(&self, sessions: &[u64]) -> Result<Option<Error>> {
         match self.end_sessions(sessions, STOP_LIMIT) {
@@ -296,21 +219,13 @@ impl Server {
     /// only the beginning is here: MySQL's coordinator does, for 60 s, if it has handed that to a
     /// worker, and in 5.7 it is then too late to end the worker (`sql_slave_killed` in rpl_slave.cc).
     fn would_wait_for_the_rest(&self, channel: &Channel) -> Result<bool> {
-        let may = self.version()?.flavor == Flavor::MySql
-            && channel.receiver != Receiver::Connected
-            && channel.applied != channel.received;
-        Ok(may
+        Ok(self.may_end_inside(channel)?
             && match self.without_gtids(channel)? {
                 // With workers, what is applied may be ahead of the position.
                 Some(missing) if missing.is_empty() => self.ends_inside(channel)?,
                 _ if self.appliers_seem_idle()? => self.ends_inside(channel)?,
                 _ => self.relay_rest(channel)? == Rest::Torn,
             })
-    }
-
-    /// Whether the relay log ends inside a transaction.
-    fn ends_inside(&self, channel: &Channel) -> Result<bool> {
-        Ok(self.read_relay(channel, |_| false)?.is_inside())
     }
 
     /// The sessions that are a thread of `channel`, or its workers; none when they cannot be told
@@ -331,27 +246,4 @@ impl Server {
 fn ids(answer: Result<Answer>) -> Vec<u64> {
     let answer = answer.unwrap_or_default();
     answer.rows().map(|row| number(row, "ID")).collect()
-}
-
-/// The name of the log file after `file`: the number at its end, one more, as wide.
-fn next_file(file: &str) -> Option<String> {
-    let (base, digits) = file.rsplit_once('.')?;
-    let number: u64 = digits.parse().ok()?;
-    Some(format!(
-        "{base}.{:0width$}",
-        number + 1,
-        width = digits.len()
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::next_file;
-
-    #[test]
-    fn log_files_are_numbered_with_at_least_six_digits() {
-        assert_eq!(next_file("relay.000009").as_deref(), Some("relay.000010"));
-        assert_eq!(next_file("relay.999999").as_deref(), Some("relay.1000000"));
-        assert_eq!(next_file("relay"), None);
-    }
 }
