@@ -75,7 +75,6 @@ impl Site {
             host.write("/etc/hookbox/password", "change-me\n", 0o600);
             let mut server = Server::new(&host, &address, id, SETTINGS);
             server.start();
-            server.sql("SET GLOBAL gtid_strict_mode = 0");
             let mut root = root(&server);
             root.query_drop("SET SESSION sql_log_bin = 0").unwrap();
             for statement in ACCOUNTS.split(';') {
@@ -105,6 +104,9 @@ impl Site {
                     .unwrap_or_else(|e| panic!("{sql}: {e}"))
             };
             run("STOP ALL SLAVES");
+            // One that was killed has what is in its my.cnf again.
+            run("SET GLOBAL gtid_strict_mode = 0");
+            run("SET GLOBAL event_scheduler = ON");
             run("SET SESSION sql_log_bin = 0");
             run("DROP DATABASE IF EXISTS lab");
             run("CREATE DATABASE lab");
