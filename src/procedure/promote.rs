@@ -166,6 +166,9 @@ fn close_and_compare(
     how: Promotion<'_>,
 ) -> Result<Changed> {
     let changed = close_peer(run, peer, how)?;
+    if own.channels.iter().any(|channel| is_source(peer, channel)) {
+        return Ok(changed); // its rest is received
+    }
     if let (Changed::Yes, false, Ok(before)) = (changed, run.is_dry(), peer.seen)
         && let Ok(history) = peer.db.history()
     {
