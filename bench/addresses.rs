@@ -1,21 +1,22 @@
 //! A virtual address comes to a host: by hookbox, and by `ip` and `arping`.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::compiled::compile;
 use crate::net::{Namespace, two_hosts};
 use crate::report::Report;
 
 const VIP: &str = "10.7.0.100";
 
-/// One way of bringing the address: programs that are started one after the other, without the
-/// shell that a script would have.
+/// One way of bringing the address: commands that are started one after the other.
 struct Way {
     name: &'static str,
     commands: Vec<String>,
@@ -30,62 +31,108 @@ struct Took {
     all: Duration,
 }
 
-/// Measures each way `runs` times, in turns.
+/// Where the programs, and what they need, are for as long as it is measured.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        let place = std::env::temp_dir().join(format!("hookbox-bench-{}", std::process::id()));
+        fs::create_dir_all(&place).unwrap();
+        Place(place)
+    }
+
+    fn put(&self, name: &str, what: impl AsRef<[u8]>) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, what).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    }
+
+    /// What people have in its place: a script of these commands.
+    fn script(&self, name: &str, commands: &[&str]) -> Way {
+        let text = format!("#!/bin/sh -e\n{}\n", commands.join("\n"));
+        Way::new("ip and arping -c 3", &[&self.put(name, text)])
+    }
+}
+
+/// Measures each way several times, in turns: the second question is a long one, and asked `runs`
+/// times.
 pub fn run(report: &mut Report, program: &Path, runs: usize) {
     let Some((here, there)) = two_hosts() else {
         return;
     };
-    let place = std::env::temp_dir().join(format!("hookbox-bench-{}", std::process::id()));
-    fs::create_dir_all(&place).unwrap();
-    let config = place.join("hookbox.toml");
-    let journal = place.join("journal.jsonl");
-    fs::write(&config, format!("[paths]\njournal = {journal:?}\n")).unwrap();
-    let hookbox = format!(
-        "{} vip add {VIP}/24 dev a0 --config {}",
-        program.display(),
-        config.display()
-    );
+    let place = Place::new();
+    let journal = place.0.join("journal.jsonl");
+    let config = place.put("hookbox.toml", format!("[paths]\njournal = {journal:?}\n"));
+    let program = program.display();
+    let hookbox = format!("{program} vip add {VIP}/24 dev a0 --config {config}");
+    let floor = place.put("announce", compile("announce"));
     let ask = format!("arping -q -D -c 3 -I a0 {VIP}");
     let add = format!("ip addr add {VIP}/24 dev a0");
     let tell = format!("arping -q -c 3 -U -I a0 {VIP}");
-    for (what, ours, theirs) in [
-        (
-            "nobody is asked whether he has it",
-            format!("{hookbox} --probe 0s"),
-            vec![add.clone(), tell.clone()],
+
+    let what = "nobody is asked whether he has it";
+    let ways = [
+        Way::new("hookbox", &[&format!("{hookbox} --probe 0s")]),
+        place.script("tell", &[&add, &tell]),
+        Way::new("ip and arping, without a shell", &[&add, &tell]),
+        Way::new(
+            "a message and a frame, in C",
+            &[&format!("{floor} {VIP}/24 a0")],
         ),
-        (
-            "the neighbours are asked",
-            hookbox.clone(),
-            vec![ask, add, tell],
-        ),
-    ] {
-        println!("\nan address comes to a host, {what}; {runs} runs of each, in turns");
-        let ways = [("hookbox", vec![ours]), ("arping -c 3", theirs)];
-        let ways = ways.map(|(name, commands)| Way { name, commands });
-        let mut took: [Vec<Took>; 2] = Default::default();
-        for _ in 0..runs {
-            for (way, took) in ways.iter().zip(&mut took) {
-                took.push(way.run(&here, &there));
-            }
+    ];
+    let [ours, theirs, ..] = measure(report, what, &ways, 2 * runs + 1, [&here, &there]);
+    compare(report, what, ours, theirs);
+
+    let what = "the neighbours are asked";
+    let ways = [
+        Way::new("hookbox", &[&hookbox]),
+        place.script("ask", &[&ask, &add, &tell]),
+    ];
+    let [ours, theirs] = measure(report, what, &ways, runs, [&here, &there]);
+    compare(report, what, ours, theirs);
+    fs::remove_dir_all(&place.0).unwrap();
+}
+
+/// The first frame and the return of each way, in milliseconds.
+fn measure<const N: usize>(
+    report: &mut Report,
+    what: &str,
+    ways: &[Way; N],
+    runs: usize,
+    [here, there]: [&Namespace; 2],
+) -> [[f64; 2]; N] {
+    println!("\nan address comes to a host, {what}; {runs} runs of each, in turns");
+    let mut took: [Vec<Took>; N] = std::array::from_fn(|_| Vec::new());
+    for _ in 0..runs {
+        for (way, took) in ways.iter().zip(&mut took) {
+            took.push(way.run(here, there));
         }
-        let mut ratio = |part: &str, of: fn(&Took) -> Duration| {
-            let medians = [0, 1].map(|n| {
-                let values = took[n].iter().map(|took| of(took).as_secs_f64() * 1000.0);
-                let what = format!("{what}: {}, {part}", ways[n].name);
-                report.figure("vip", what, "ms", values.collect())
-            });
-            medians[0] / medians[1]
-        };
-        let first = ratio("first frame", |took| took.first_frame);
-        let all = ratio("back", |took| took.all);
-        report.aim(format!("vip, {what}: first frame"), first, 1.0 / 4.0);
-        report.aim(format!("vip, {what}: back"), all, 1.0 / 20.0);
     }
-    fs::remove_dir_all(&place).unwrap();
+    std::array::from_fn(|n| {
+        let mut figure = |part: &str, of: fn(&Took) -> Duration| {
+            let values = took[n].iter().map(|took| of(took).as_secs_f64() * 1000.0);
+            let what = format!("{what}: {}, {part}", ways[n].name);
+            report.figure("vip", what, "ms", values.collect())
+        };
+        let first = figure("first frame", |took| took.first_frame);
+        [first, figure("back", |took| took.all)]
+    })
+}
+
+fn compare(report: &mut Report, what: &str, ours: [f64; 2], theirs: [f64; 2]) {
+    let aim = format!("{what}: first frame, in those of ip and arping");
+    report.aim(aim, ours[0] / theirs[0], 1.0 / 4.0);
+    let aim = format!("{what}: back, in those of ip and arping -c 3");
+    report.aim(aim, ours[1] / theirs[1], 1.0 / 50.0);
 }
 
 impl Way {
+    fn new(name: &'static str, commands: &[&str]) -> Way {
+        let commands = commands.iter().map(ToString::to_string).collect();
+        Way { name, commands }
+    }
+
     fn run(&self, here: &Namespace, there: &Namespace) -> Took {
         let wire = there.run(|| {
             let arp = Protocol::from(i32::from(0x0806_u16.to_be()));

@@ -1,11 +1,9 @@
 //! `check_mysql`: may the server on this host hold the VIP? One line, one class, one exit status,
 //! within one deadline.
 
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, ExitCode, Stdio};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -13,7 +11,7 @@ use hookbox::check::{self, Seen};
 use hookbox::config::Config;
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
-use hookbox::error::{Error, Kind, Result};
+use hookbox::error::{Kind, Result};
 use hookbox::link::{Host, Link};
 use hookbox::log::Patient;
 use hookbox::maintenance;
@@ -23,11 +21,12 @@ use hookbox::time::Deadline;
 use hookbox::turn::Meeting;
 use hookbox::verdict::Class;
 use hookbox::witness::{Asked, Witness};
-use nix::poll::PollFlags;
 
 use crate::context;
 use crate::fence;
 use crate::look_at_source;
+
+mod space;
 
 /// Starting, writing down the verdict and ending take a few of the milliseconds that were given.
 const OWN_NEEDS: Duration = Duration::from_millis(20);
@@ -82,7 +81,7 @@ pub fn main(_name: &str, matches: &ArgMatches) -> ExitCode {
     if let Some(mut paths) = matches.get_many::<PathBuf>("free-mib")
         && let (Some(dir), Some(run)) = (paths.next(), paths.next())
     {
-        return print_free_space(dir, run);
+        return space::print(dir, run);
     }
     let passes = matches
         .get_one::<String>("on-config-error")
@@ -161,7 +160,7 @@ fn look(config: &Config, deadline: &Deadline) -> Seen {
     let asked = Asked::ask(&witnesses);
     let witness_deadline = deadline.at_most(config.check.witness_limit);
     let space = (!config.check.disk_path.as_os_str().is_empty())
-        .then(|| start_asking_for_space(&config.check.disk_path, &config.paths.run));
+        .then(|| space::start_asking(&config.check.disk_path, &config.paths.run));
     let seen = ask_server(config, deadline);
     // A full server passes, but not on a host that is cut off.
     if !passes(config, &seen) {
@@ -179,7 +178,7 @@ fn look(config: &Config, deadline: &Deadline) -> Seen {
             Err(error) => return seen.with(Class::Isolated, error.chain()),
         }
     }
-    match space.map(|child| child.and_then(|child| free_space(child, deadline))) {
+    match space.map(|child| child.and_then(|child| space::heard(child, deadline))) {
         None => seen,
         Some(Ok(mib)) if mib >= config.check.disk_min_mib => seen,
         Some(Ok(mib)) => {
@@ -346,63 +345,4 @@ fn exit(passed: bool) -> ExitCode {
 /// What the caller reads. One that does not read must not hold the check.
 fn say(line: &str) {
     let _ = Patient::new(std::io::stdout()).write_all(format!("{line}\n").as_bytes());
-}
-
-/// Asks for the free space in a process of its own, which can be left behind: nothing ends a
-/// process that waits for a stuck disk.
-fn start_asking_for_space(dir: &Path, run: &Path) -> Result<Child> {
-    Process::new("/proc/self/exe")
-        .arg0("hookbox")
-        .args(["check_mysql", "--free-mib"])
-        .args([dir, run])
-        .env_clear() // there may be passwords in it
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| Error::new(Kind::Bug, "ask for the free space").because(error))
-}
-
-fn free_space(mut child: Child, deadline: &Deadline) -> Result<u64> {
-    let Some(mut answer) = child.stdout.take() else {
-        return Err(Error::new(
-            Kind::Bug,
-            "no pipe to the process that asks for the free space",
-        ));
-    };
-    if let Err(error) = deadline.ready(answer.as_fd(), PollFlags::POLLIN) {
-        let _ = child.kill();
-        return Err(error.during("ask for the free space"));
-    }
-    // One read: it may stop between its answer and its end.
-    let mut line = [0; 1024];
-    let length = answer.read(&mut line).unwrap_or(0);
-    let text = String::from_utf8_lossy(&line[..length]);
-    let unknown = || {
-        Error::new(
-            Kind::Refused,
-            format!("ask for the free space: {}", text.trim()),
-        )
-    };
-    text.trim().parse().map_err(|_| unknown())
-}
-
-fn print_free_space(dir: &Path, run: &Path) -> ExitCode {
-    // One at a time waits for a disk that is stuck, not one more with every check.
-    let turn = Meeting::at(run).and_then(|meeting| meeting.try_turn("disk"));
-    if let Ok(None) = turn {
-        say("the question before is still unanswered");
-        return ExitCode::FAILURE;
-    }
-    match nix::sys::statvfs::statvfs(dir) {
-        Ok(space) => {
-            say(&(space.blocks_available() * space.fragment_size() / (1 << 20)).to_string());
-            ExitCode::SUCCESS
-        }
-        Err(errno) => {
-            say(&format!("{}: {errno}", dir.display()));
-            ExitCode::FAILURE
-        }
-    }
 }

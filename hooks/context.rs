@@ -1,7 +1,6 @@
 //! What every applet starts from: its configuration, its time, its journal, its servers.
 
 use std::cell::OnceCell;
-use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -27,7 +26,12 @@ use hookbox::turn::{Meeting, Wished};
 use nix::sys::signal::Signal;
 use signal_hook::flag;
 
+use self::told::{log_entry, log_outcome};
 use crate::asking::{Place, ask_all};
+
+pub use self::told::{answer, complain, say};
+
+mod told;
 
 /// What every applet starts from.
 pub struct Context {
@@ -234,12 +238,16 @@ impl Context {
 
     fn ask_peers(&self, places: Vec<Place>, meanwhile: impl FnOnce()) -> Vec<Asked> {
         let (seen, ()) = ask_all(&places, self.config.promote.peer_limit, see_peer, meanwhile);
-        let patience = self.config.demote.limit;
+        // Whoever was silent is only asked again, not closed.
+        let patience = |seen: &Result<PeerState>| match seen {
+            Err(error) if error.is_silence() => self.config.promote.peer_limit,
+            _ => self.config.demote.limit,
+        };
         places
             .into_iter()
             .map(|(endpoint, login)| Server::new(endpoint, login, self.deadline.clone()))
-            .map(|server| server.patient(patience))
             .zip(seen)
+            .map(|(server, seen)| (server.patient(patience(&seen)), seen))
             .collect()
     }
 
@@ -346,66 +354,4 @@ pub fn note_of_check(config: &Config, instance: Option<&str>, line: String, at: 
         step: line,
         note: None,
     });
-}
-
-/// Prints a line on standard output; a reader that has gone does not matter.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// Prints what was asked for; whether there is still somebody who reads.
-///
-/// # Errors
-/// When it cannot be written, say into a file on a full file system.
-pub fn answer(text: &str) -> Result<bool> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::new(Kind::Denied, "write to standard output").because(error)),
-    }
-}
-
-/// Logs a failure and what to do about it.
-pub fn complain(error: &Error) {
-    log::error!("{}", error.chain());
-    let as_root = || {
-        let may_help = error.is_lack_of_rights() && !nix::unistd::geteuid().is_root();
-        may_help.then_some("run it as root")
-    };
-    // What was advised for a question is wrong when it was only cut short.
-    if error.kind() != Kind::Overtaken
-        && let Some(advice) = error.advice().or_else(as_root)
-    {
-        log::error!("try: {advice}");
-    }
-}
-
-fn log_entry(entry: &Entry) {
-    let word = match entry.mark {
-        Mark::Started => return,
-        Mark::Done => "done",
-        Mark::AlreadySo => "was so",
-        Mark::WouldDo => "would do",
-        Mark::Failed => "FAILED",
-        Mark::Undone => "undone",
-        Mark::NotUndone => "NOT UNDONE",
-        Mark::Note => "note",
-    };
-    let at = entry.at.as_secs_f64();
-    let note = match &entry.note {
-        Some(note) => format!("  ({note})"),
-        None => String::new(),
-    };
-    log::info!("{at:7.3}s  {word:10}  {}{note}", entry.step);
-}
-
-fn log_outcome(outcome: &Outcome) {
-    if let Some(error) = outcome.error() {
-        complain(error);
-    }
-    if let Outcome::Partial { left, .. } = outcome {
-        for stands in left {
-            log::error!("stands: {stands}");
-        }
-    }
 }

@@ -144,9 +144,16 @@ fn look_and_act(
             Some(role) => look.of_role(role, &group.vips)?,
         };
         let outcome = carry_out(&look, group, wish, news);
+        let ended_by = outcome.error().map(Error::kind);
         let status = |outcome| contract::status(Caller::Person, outcome);
         if status(&outcome) > status(&worst) {
             worst = outcome;
+        }
+        match ended_by {
+            Some(Kind::Overtaken) => break,
+            // Only taking back is not to be interrupted.
+            Some(_) => context.give_way_to(None)?,
+            None => {}
         }
     }
     Ok(worst)

@@ -9,16 +9,18 @@ use std::time::Duration;
 use clap::ArgMatches;
 use hookbox::config::Config;
 use hookbox::db::server::Server;
-use hookbox::db::{Database, Position, SemiSync, Writes};
+use hookbox::db::{Database, PeerState, Position, SemiSync, Writes};
 use hookbox::error::Result;
 use hookbox::last_seen::{LastSeen, Look};
 use hookbox::memory::since_boot;
 use hookbox::procedure::events;
 use hookbox::secret::Login;
+use hookbox::successor::Successor;
 use hookbox::turn::Meeting;
 
 use crate::asking::ask_all;
-use crate::context::{self, Context};
+use crate::context::{self, Asked, Context};
+use crate::rejoin;
 
 /// How long this host's server may take besides its peers.
 const OWN_LIMIT: Duration = Duration::from_millis(500);
@@ -54,7 +56,7 @@ fn look(matches: &ArgMatches) -> Result<()> {
     let server = context.server()?;
     let channels = server.channels()?;
     if channels.is_empty() {
-        return Ok(());
+        return notice_successor(&context, server, matches);
     }
     // Of several channels it does not say which.
     let acknowledged = channels.len() == 1 && server.semi_sync()?.acknowledges;
@@ -104,6 +106,46 @@ fn look(matches: &ArgMatches) -> Result<()> {
     all.extend(sources);
     LastSeen::keep(&all, run);
     Ok(())
+}
+
+/// One that was the primary closes before its successor opens, as a rule, and keepalived tells it
+/// nothing more. So it looks who has taken over, until it knows one, and does what notify_backup does
+/// with a successor that it sees.
+fn notice_successor(context: &Context, server: &Server, matches: &ArgMatches) -> Result<()> {
+    let paths = &context.config.paths;
+    if Successor::read(&paths.state)?.is_some() {
+        return Ok(());
+    }
+    let own = server.see()?;
+    let own_id = own.state.server_id;
+    let took_over = |seen: &PeerState| {
+        let is_other = seen.state.server_id != own_id && !seen.sources.contains(&own_id);
+        // One that has written nothing yet is not missed; it may be a stale one that starts open.
+        let histories = own.history.as_ref().zip(seen.history.as_ref());
+        let has_more = histories.is_none_or(|(own, theirs)| !own.covers(theirs));
+        is_other && has_more && seen.state.writes == Writes::Open
+    };
+    let successor = |(peer, seen): &Asked| {
+        let seen = seen.as_ref().ok().filter(|seen| took_over(seen))?;
+        Some(Successor::now(peer.name(), seen.state.server_id))
+    };
+    let successors: Vec<Successor> = context.peers()?.iter().filter_map(successor).collect();
+    let Some(successor) = successors.first() else {
+        return Ok(());
+    };
+    // No run that changes this server comes in between.
+    let Some(_turn) = Meeting::at(&paths.run)?.try_turn("turn")? else {
+        return Ok(());
+    };
+    let own = server.see()?;
+    if own.state.writes == Writes::Open || !own.channels.is_empty() {
+        return Ok(());
+    }
+    successor.write(&paths.state)?;
+    match context.config.rejoin.automatic && successors.len() == 1 {
+        true => rejoin::start(matches, &successor.name).map(drop),
+        false => Ok(()),
+    }
 }
 
 struct Seen {

@@ -261,7 +261,9 @@ fn start(applet: &Applet, args: &[OsString]) -> ExitCode {
             // What is missing comes on lines of its own, and so does what may have been meant.
             let lines = text.lines().take_while(|line| !line.is_empty());
             let mut line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
-            let mut tips = text.lines().filter_map(|tip| tip.trim().strip_prefix("tip: "));
+            let mut tips = text
+                .lines()
+                .filter_map(|tip| tip.trim().strip_prefix("tip: "));
             // Others tell how to pass an option as a value, which nothing here takes.
             if let Some(tip) = tips.find(|tip| tip.contains("similar")) {
                 line = format!("{line}; {tip}");

@@ -217,12 +217,8 @@ fn become_primary<'a>(run: &mut Run<'a>, context: &'a Context, resume: bool) -> 
         resume,
         fence: context.demotion(),
     };
-    promote(run, context.server()?, &evidence, successor.as_ref(), how)?;
-    if successor.is_some() {
-        run.act("forget who took over before", || {
-            Successor::forget(&config.paths.state).map(|()| Changed::Yes)
-        })?;
-    }
+    let successor = successor.as_ref().map(|one| (one, &*config.paths.state));
+    promote(run, context.server()?, &evidence, successor, how)?;
     announce(run, context)?;
     events::start_as_last_seen(run, context.server()?, &last_seen, &config.paths.run)
 }

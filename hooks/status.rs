@@ -2,11 +2,12 @@
 //! answers through them. Gathered once, told in the form that is wanted.
 
 use std::io::{IsTerminal, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use hookbox::config;
 use hookbox::error::{Error, Kind, Result};
 use hookbox::files;
 use hookbox::time::{Deadline, Stopwatch};
@@ -37,6 +38,9 @@ const FILE_MODE: u32 = 0o644;
 /// All that was seen. `vip status` leaves out what concerns this host alone.
 #[derive(Debug, Default, Serialize)]
 struct Status {
+    /// The configuration that is not there.
+    #[serde(skip)]
+    no_file: Option<&'static Path>,
     #[serde(flatten)]
     local: Option<Local>,
     #[serde(flatten)]
@@ -150,7 +154,12 @@ fn look(name: &str, matches: &ArgMatches, with_local: bool) -> Result<Status> {
         let own = survey.members.iter().find(|member| member.here);
         Local::look(&context, own.map(|own| &own.seen))
     });
-    Ok(Status { local, survey })
+    let named = matches.get_one::<PathBuf>("config");
+    Ok(Status {
+        no_file: config::missing(named.map(PathBuf::as_path)),
+        local,
+        survey,
+    })
 }
 
 /// Gives the exit status, and whether there is still somebody who reads.

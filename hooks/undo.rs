@@ -8,7 +8,7 @@ use hookbox::config::Config;
 use hookbox::db::Database;
 use hookbox::db::endpoint::Endpoint;
 use hookbox::db::server::Server;
-use hookbox::error::{Error, Kind, Result};
+use hookbox::error::{Error, Kind, Result, uninterrupted};
 use hookbox::link::Vip;
 use hookbox::procedure::demote::Demotion;
 use hookbox::procedure::restore::{Restore, restore};
@@ -128,7 +128,7 @@ fn put_back(
 /// `get_failover_advisory_lock`); it would go on with what it knows of a primary that stands still.
 fn mha_has_given_up(server: &Server) -> Result<()> {
     // Whether a server that does not answer may be passed over is asked later.
-    let Ok(answer) = server.ask(MHA_AT_WORK) else {
+    let Ok(answer) = uninterrupted(server.ask(MHA_AT_WORK))? else {
         return Ok(());
     };
     match answer.first().and_then(|row| row.at(0)) {
@@ -160,7 +160,7 @@ fn account(config: &Config) -> Result<Login> {
 fn vips_before(config: &Config, record: &Record) -> Result<Vec<Vip>> {
     match (&record.before.vips[..], record.reason) {
         ([], Reason::Failover) => vips_on(config, &record.old),
-        (texts, _) => texts.iter().map(|text| text.parse()).collect(),
+        (texts, _) => texts.iter().map(|text| Vip::held(text)).collect(),
     }
 }
 

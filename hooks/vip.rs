@@ -169,13 +169,12 @@ pub fn main(applet: &str, matches: &ArgMatches) -> ExitCode {
 }
 
 fn carry_out(applet: &str, verb: &str, matches: &ArgMatches, report: &Report) -> Result<Outcome> {
-    let vips = read_vips(matches)?;
+    let vips = read_vips(verb, matches)?;
     if let Ok(Some(times)) = matches.try_get_many::<u32>("repeats") {
         let times: Vec<u32> = times.copied().collect();
         let last = Duration::from_millis(times.last().copied().unwrap_or_default().into());
         let deadline = Deadline::after(last + AFTER_LAST_REPEAT);
-        return link::repeat(&Host::open(&deadline)?, &vips, &times, &deadline)
-            .map(|()| Outcome::Done);
+        return link::repeat(&vips, &times, &deadline).map(|()| Outcome::Done);
     }
     let limit = matches.get_one("limit").copied().unwrap_or_default();
     if verb == "show" {
@@ -271,7 +270,7 @@ fn must_have(host: &Host, vip: &Vip) -> Result<()> {
 }
 
 /// The words `ADDR/PREFIX dev IF and ADDR/PREFIX dev IF`.
-fn read_vips(matches: &ArgMatches) -> Result<Vec<Vip>> {
+fn read_vips(verb: &str, matches: &ArgMatches) -> Result<Vec<Vip>> {
     let words: Vec<&str> = matches
         .get_many::<String>("address")
         .into_iter()
@@ -293,7 +292,12 @@ fn read_vips(matches: &ArgMatches) -> Result<Vec<Vip>> {
         text.push_str(" label ");
         text.push_str(label);
     }
-    texts.iter().map(|text| text.parse()).collect()
+    // What is here by mistake can be seen and taken off.
+    let read = match verb {
+        "del" | "show" => Vip::held,
+        _ => str::parse,
+    };
+    texts.iter().map(|text| read(text)).collect()
 }
 
 /// What `--json` says in the end.

@@ -21,7 +21,7 @@ mod server;
 pub use change::{Demote, OnLag, OnWritablePeer, Promote, Rejoin, Require, SemiSyncAt};
 pub use check::Check;
 pub use duration::time_limit;
-pub use load::{instances, load};
+pub use load::{instances, load, missing};
 pub use mha::{Host, Mha, Ssh, Unfenced, VipMissing};
 pub use network::{Network, OnConflict};
 pub use role::{On, Role, RoleVips, WRITER};

@@ -135,6 +135,17 @@ impl Error {
     }
 }
 
+/// An answer, or why there is none. An interruption is neither: it ends what is being done.
+///
+/// # Errors
+/// [`Kind::Overtaken`].
+pub fn uninterrupted<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(error) if error.kind() == Kind::Overtaken => Err(error),
+        result => Ok(result),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)

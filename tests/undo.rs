@@ -4,8 +4,7 @@
 
 mod lab;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -331,22 +330,30 @@ fn a_primary_that_was_put_back_by_hand_is_put_away_as_it_is_by_then() {
     site.serves_as_before();
 }
 
+/// Undoes, and sends `signal` to that as soon as it says something that is `the_moment`.
+fn undo_until(site: &Site, signal: &str, the_moment: impl FnMut(&str) -> bool) -> Said {
+    let words = ["undo", "--config=/etc/hookbox/app1.toml"];
+    let manager = &site.cluster().manager;
+    let (status, text) = manager.hookbox_until(&words, signal, the_moment);
+    Said { status, text }
+}
+
+/// The moment after so many lines.
+fn after(lines: usize) -> impl FnMut(&str) -> bool {
+    let mut told = 0;
+    move |_| {
+        told += 1;
+        told == lines
+    }
+}
+
 #[test]
 fn an_undo_that_is_killed_after_any_step_is_finished_by_the_next() {
     let Some(site) = Site::new() else { return };
-    let manager = &site.cluster().manager;
-    let config = "--config=/etc/hookbox/app1.toml";
-    let script = format!("echo $$ > /run/undo.pid; exec /usr/sbin/hookbox undo {config}");
     let mut killed_in_the_middle = 0;
     for steps in 4.. {
         site.stop();
-        let mut command = manager.command("sh");
-        command.args(["-c", &script]).stderr(Stdio::piped());
-        let mut undo = command.spawn().unwrap();
-        let told = BufReader::new(undo.stderr.take().unwrap()).lines();
-        let told = told.take(steps).count();
-        manager.sh("kill -KILL $(cat /run/undo.pid) 2> /dev/null || true");
-        undo.wait().unwrap();
+        let told = undo_until(&site, "KILL", after(steps)).text.lines().count();
         assert!(!site.db(2).is_writable() && !site.db(3).is_writable());
         let is_open = site.hookbox("status", &[]).status == Some(3);
         killed_in_the_middle += usize::from(is_open);
@@ -358,6 +365,79 @@ fn an_undo_that_is_killed_after_any_step_is_finished_by_the_next() {
         }
     }
     assert!(killed_in_the_middle > 3, "only {killed_in_the_middle}");
+}
+
+#[test]
+fn an_undo_that_is_told_to_end_takes_back_what_it_did_and_says_how_it_ended() {
+    let Some(site) = Site::new() else { return };
+    let mut taken_back = 0;
+    for steps in 9.. {
+        site.stop();
+        let signal = ["TERM", "INT"][steps % 2];
+        let ended = undo_until(&site, signal, after(steps));
+        let all = &ended.text;
+        let is_open = site.hookbox("status", &[]).status == Some(3);
+        match ended.status {
+            Some(0) => assert!(!is_open, "{all}"),
+            Some(3 | 4) => {
+                assert!(app_is_locked(site.db(1)) && is_open, "{all}");
+                assert!(!site.db(1).host.has_vip(), "{all}");
+                site.is_put_away();
+                taken_back += usize::from(ended.status == Some(4));
+            }
+            Some(5) => assert!(is_open && all.contains("stands: "), "{all}"),
+            _ => panic!("{:?} {all}", ended.status),
+        }
+        if ended.status != Some(0) {
+            let why = format!("SIG{signal} arrived");
+            assert!(all.contains(&why) && !all.contains("try:"), "{all}");
+        }
+        assert!(!site.db(2).is_writable() && !site.db(3).is_writable());
+        let undone = site.hookbox("undo", &[]);
+        assert_eq!(undone.status, Some(0), "{steps}: {}", undone.text);
+        site.serves_as_before();
+        if all.lines().count() < steps {
+            break;
+        }
+    }
+    assert!(taken_back > 0);
+}
+
+#[test]
+fn an_undo_is_interrupted_while_the_neighbours_are_asked_and_the_server_is_closed_again() {
+    let Some(site) = Site::new() else { return };
+    let slow = format!("{CONFIG}[network]\nprobe = '1s'\n");
+    let manager = &site.cluster().manager;
+    manager.write("/etc/hookbox/app1.toml", slow, 0o644);
+    for signal in ["INT", "TERM"] {
+        site.stop();
+        let is_writable = |line: &str| line.contains("make 10.77.0.11:3306 writable");
+        let ended = undo_until(&site, signal, is_writable);
+        let all = &ended.text;
+        assert_eq!(ended.status, Some(4), "{all}");
+        let why = format!("SIG{signal} arrived");
+        assert!(all.contains(&why) && !all.contains("try:"), "{all}");
+        site.is_put_away();
+        assert!(app_is_locked(site.db(1)), "{all}");
+        assert_eq!(site.hookbox("undo", &[]).status, Some(0));
+        site.serves_as_before();
+    }
+}
+
+#[test]
+fn an_undo_is_interrupted_at_once_while_the_new_primary_hangs() {
+    let Some(site) = Site::new() else { return };
+    site.stop();
+    site.db(2).freeze();
+    let ended = undo_until(&site, "INT", |line| line.contains("begun at"));
+    site.db(2).thaw();
+    let all = &ended.text;
+    assert_eq!(ended.status, Some(3), "{all}");
+    let steps = all.lines().filter(|line| line.contains(" done  ")).count();
+    assert!(all.contains("SIGINT arrived") && steps == 0, "{all}");
+    site.is_put_away();
+    assert_eq!(site.hookbox("undo", &[]).status, Some(0));
+    site.serves_as_before();
 }
 
 #[test]

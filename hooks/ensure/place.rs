@@ -7,7 +7,7 @@ use std::time::Duration;
 use hookbox::cluster::{self, Belongs, Member, Seen};
 use hookbox::config::RoleVips;
 use hookbox::db::Receiver;
-use hookbox::error::{Error, Kind, Result};
+use hookbox::error::{Error, Kind, Result, uninterrupted};
 use hookbox::guard::{Verdict, Watch, verdict};
 use hookbox::link::{Host, Owner, Vip};
 use hookbox::memory::since_boot;
@@ -86,7 +86,7 @@ impl<'a> Look<'a> {
                 false => missing.push(vip.clone()),
             }
         }
-        if let Ok(plan) = self.host().plan(&here) {
+        if let Ok(plan) = uninterrupted(self.host().plan(&here))? {
             let is_lost = |vip: &&Vip| plan.missing.iter().any(|it| it.address == vip.address);
             missing.extend(here.iter().filter(is_lost).cloned());
         }
@@ -234,7 +234,8 @@ impl<'a> Look<'a> {
             (0, false, Some(_)) => match self.stays(&here, NEIGHBOURS) {
                 Ok(Some(why)) => Wish::Trouble(Error::new(Kind::Refused, why)),
                 Ok(None) => Wish::Wait("another host has it no more".to_owned()),
-                Err(error) => Wish::Remove(here, error.chain()),
+                Err(error) if error.kind() == Kind::Refused => Wish::Remove(here, error.chain()),
+                Err(error) => return Err(error),
             },
             (_, false, _) => Wish::Remove(here, format!("it belongs on {name}")),
             (_, true, Some((_, who))) if who.place == Some(on) => {

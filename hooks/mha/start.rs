@@ -64,8 +64,8 @@ pub fn start(site: &Site, reason: Reason) -> Result<Outcome> {
                 &hasty
             }
             _ => {
-                note_unapplied(run, &db);
-                run.note(format!("{NOTE}{}", lossless::of_switch(&db, asked)));
+                lossless::note_unapplied(run, &db)?;
+                run.note(format!("{NOTE}{}", lossless::of_switch(&db, asked)?));
                 &db
             }
         };
@@ -183,16 +183,4 @@ fn clear_away<'a>(run: &mut Run<'a>, addresses: &'a [Address<'a>]) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// MHA has applied what could be had, from other replicas too; what it left is for people to know.
-fn note_unapplied(run: &Run<'_>, db: &dyn Database) {
-    for channel in db.channels().unwrap_or_default() {
-        if let Ok(Some(left)) = db.unapplied(&channel) {
-            let source = channel.source;
-            run.note(format!(
-                "NOT APPLIED of what was received from {source}: {left}"
-            ));
-        }
-    }
 }

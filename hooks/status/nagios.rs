@@ -156,6 +156,7 @@ mod tests {
             vip("10.0.0.101", "reader", false),
         ];
         Status {
+            no_file: None,
             survey: Survey {
                 hosts: vec![db2],
                 vips,

@@ -7,6 +7,12 @@ use super::survey::{HostSeen, Survey, VipSeen};
 /// Lines without a newline at the end.
 pub fn text(status: &Status) -> String {
     let mut lines = Vec::new();
+    if let Some(file) = status.no_file {
+        let file = file.display();
+        lines.push(format!(
+            "no configuration: {file} is missing, so that all defaults hold"
+        ));
+    }
     if let Some(local) = &status.local {
         lines.extend(server(local));
     }

@@ -95,7 +95,7 @@ pub struct Demote {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(expecting = "a table", deny_unknown_fields, default)]
 pub struct Rejoin {
-    /// Whether `notify_backup` starts it when it finds that a peer took over.
+    /// Whether `notify_backup`, or a check afterwards, starts it when a peer took over.
     pub automatic: bool,
     /// How long it may take until the first events arrive, and what another source had sent may
     /// take to be applied. Closing this server has its own limit, that of `[demote]`.

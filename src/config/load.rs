@@ -60,11 +60,21 @@ pub fn instances(path: Option<&Path>) -> Result<Vec<String>> {
         .collect())
 }
 
-fn read(named: Option<&Path>) -> Result<(PathBuf, String)> {
-    let named = named.map(Path::to_owned).or_else(|| {
+/// The file that is missing, so that all defaults hold; None if there is one. `path` as in [`load`].
+pub fn missing(path: Option<&Path>) -> Option<&'static Path> {
+    let usual = Path::new(DEFAULT_PATH);
+    (named(path).is_none() && !usual.exists()).then_some(usual)
+}
+
+fn named(path: Option<&Path>) -> Option<PathBuf> {
+    path.map(Path::to_owned).or_else(|| {
         let path = std::env::var_os("HOOKBOX_CONFIG")?;
         (!path.is_empty()).then(|| path.into())
-    });
+    })
+}
+
+fn read(path: Option<&Path>) -> Result<(PathBuf, String)> {
+    let named = named(path);
     let may_be_missing = named.is_none();
     let path = named.unwrap_or_else(|| DEFAULT_PATH.into());
     match files::read(&path) {
@@ -104,7 +114,11 @@ fn parse(source: &Source, instance: Option<&str>) -> Result<Config> {
     if let Some(found) = sense::contradiction(&config) {
         let span = found.keys.iter().find_map(|key| find(&merged, key));
         let message = source.complain(span.unwrap_or(0..0), &found.what, None);
-        return Err(Error::new(Kind::Config, message));
+        let error = Error::new(Kind::Config, message);
+        return Err(match found.advice {
+            Some(advice) => error.advise(advice),
+            None => error,
+        });
     }
     if let (Some(name), Some(own)) = (instance, own) {
         let own = DeValue::Table(own);

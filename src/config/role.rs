@@ -178,7 +178,13 @@ fn addresses(config: &Config) -> Option<Contradiction> {
     for (role, key, text) in writer.chain(others) {
         let address = match text.parse::<Vip>() {
             Ok(vip) => vip.address,
-            Err(error) => return found(&[&key], error.chain()),
+            Err(error) => {
+                return Some(Contradiction {
+                    keys: vec![key],
+                    what: error.chain(),
+                    advice: error.advice().map(str::to_owned),
+                });
+            }
         };
         if let Some((_, other)) = seen.iter().find(|(other, _)| *other == address) {
             let what = match *other == role {

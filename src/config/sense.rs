@@ -15,6 +15,8 @@ pub struct Contradiction {
     pub keys: Vec<String>,
     /// What is wrong with them.
     pub what: String,
+    /// What to do about it, where that is not plain from it.
+    pub advice: Option<String>,
 }
 
 /// The first contradiction in `config`.
@@ -34,6 +36,7 @@ pub(super) fn found(keys: &[&str], what: impl Into<String>) -> Option<Contradict
     Some(Contradiction {
         keys: keys.iter().map(|key| key.to_string()).collect(),
         what: what.into(),
+        advice: None,
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::wire::Wire;
 use super::{Host, Link, Vip, in_one_text};
+use crate::child;
 use crate::error::Result;
 use crate::time::{Deadline, Stopwatch};
 
@@ -50,7 +51,9 @@ pub(super) fn repeat_detached(vips: &[Vip], times: &[u32], wire: &Wire) -> io::R
 ///
 /// # Errors
 /// When the kernel does not answer or a frame cannot be sent.
-pub fn repeat(host: &Host, vips: &[Vip], times: &[u32], deadline: &Deadline) -> Result<()> {
+pub fn repeat(vips: &[Vip], times: &[u32], deadline: &Deadline) -> Result<()> {
+    child::let_go_of_inherited();
+    let host = Host::open(deadline)?;
     let since = Stopwatch::start();
     for time in times {
         let mut due: Vec<Vip> = vips.to_vec();

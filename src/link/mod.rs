@@ -1,7 +1,7 @@
 //! Virtual addresses: what one is, and what can be done with it on a host.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use crate::error::{Error, Kind, Result};
@@ -173,6 +173,21 @@ impl FromStr for Vip {
 
     /// Reads `ADDR/PREFIX dev IF [fallback IF,IF] [label LABEL] [preferred_lft 0]`.
     fn from_str(text: &str) -> Result<Self> {
+        let vip = Vip::held(text)?;
+        match vip.no_host_of_its_subnet() {
+            Some((what, advice)) => Err(bad(text, &what).advise(advice)),
+            None => Ok(vip),
+        }
+    }
+}
+
+impl Vip {
+    /// Reads it as [`Vip::from_str`] does, but also one that should be on no host and may yet be
+    /// there, added by hand: it can be listed and taken off.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it does not read so.
+    pub fn held(text: &str) -> Result<Vip> {
         let mut words = text.split_whitespace();
         let (Some(address), Some("dev"), Some(link)) = (words.next(), words.next(), words.next())
         else {
@@ -206,9 +221,30 @@ impl FromStr for Vip {
             None => Ok(vip),
         }
     }
-}
 
-impl Vip {
+    /// Whether it is an address that belongs to all of its subnet, and what to do about it.
+    ///
+    /// Neighbours take the last one for a broadcast (RFC 919), and the first for its old form (RFC
+    /// 1122, 3.3.6; Linux before 5.14): connections to it fail. A /31 has neither (RFC 3021).
+    fn no_host_of_its_subnet(&self) -> Option<(String, String)> {
+        let (IpAddr::V4(address), 1..=30) = (self.address, self.prefix) else {
+            return None;
+        };
+        let hosts = u32::MAX >> self.prefix;
+        let number = u32::from(address);
+        let (first, last) = (number & !hosts, number | hosts);
+        let name = match number {
+            _ if number == first => "network",
+            _ if number == last => "broadcast",
+            _ => return None,
+        };
+        let (from, to) = (Ipv4Addr::from(first + 1), Ipv4Addr::from(last - 1));
+        Some((
+            format!("{address} is the {name} address of its subnet, so that no host can have it"),
+            format!("take one from {from} to {to}"),
+        ))
+    }
+
     fn fault(&self) -> Option<String> {
         for link in self.links() {
             if let Some(what) = fault_of_name(link) {
@@ -231,7 +267,8 @@ fn read_address(text: &str) -> std::result::Result<(IpAddr, u8), String> {
     let address: IpAddr = address
         .parse()
         .map_err(|_| format!("`{address}` is not an IP address"))?;
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+    let is_anyones = address.is_unspecified() || address == Ipv4Addr::BROADCAST;
+    if is_anyones || address.is_multicast() || address.is_loopback() {
         return Err(format!("{address} cannot be a virtual address"));
     }
     let longest = if address.is_ipv4() { 32 } else { 128 };
@@ -321,6 +358,35 @@ mod tests {
     }
 
     #[test]
+    fn the_first_and_the_last_address_of_a_subnet_are_on_no_host_but_by_mistake() {
+        for (text, advice) in [
+            (
+                "10.0.0.0/24 dev eth0",
+                "take one from 10.0.0.1 to 10.0.0.254",
+            ),
+            ("10.0.0.7/30 dev eth0", "take one from 10.0.0.5 to 10.0.0.6"),
+        ] {
+            let error = text.parse::<Vip>().unwrap_err();
+            assert_eq!(error.advice(), Some(advice));
+            assert_eq!(Vip::held(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "10.0.1.0/16 dev eth0",
+            "10.0.0.255/16 dev eth0",
+            "10.0.0.0/31 dev eth0",
+            "10.0.0.1/31 dev eth0",
+            "10.0.0.0/32 dev eth0",
+            "10.0.0.255/32 dev eth0",
+            "240.0.0.1/24 dev eth0",
+            "fd00::/64 dev eth0",
+            "fd00::ffff:ffff:ffff:ffff/64 dev eth0",
+        ] {
+            assert_eq!(text.parse::<Vip>().unwrap().to_string(), text);
+        }
+        assert!(Vip::held("0.0.0.0/24 dev eth0").is_err());
+    }
+
+    #[test]
     fn bad_input_gets_one_line_that_names_the_fault() {
         for (text, fault) in [
             ("", "it should read"),
@@ -341,7 +407,16 @@ mod tests {
             ("db1/24 dev eth0", "not an IP address"),
             ("0.0.0.0/24 dev eth0", "cannot be a virtual address"),
             ("224.0.0.18/24 dev eth0", "cannot be a virtual address"),
+            ("127.0.0.2/32 dev lo", "cannot be a virtual address"),
+            ("255.255.255.255/32 dev eth0", "cannot be a virtual address"),
             ("::1/128 dev eth0", "cannot be a virtual address"),
+            ("::/64 dev eth0", "cannot be a virtual address"),
+            ("ff02::12/64 dev eth0", "cannot be a virtual address"),
+            ("10.0.0.0/24 dev eth0", "10.0.0.0 is the network address"),
+            ("10.0.0.255/24 dev eth0", "255 is the broadcast address"),
+            ("10.0.255.255/16 dev eth0", "is the broadcast address"),
+            ("10.0.0.4/30 dev eth0", "10.0.0.4 is the network address"),
+            ("128.0.0.0/1 dev eth0", "is the network address"),
             ("10.0.0.100/24 dev eth0:1", "contains a slash, a colon"),
             ("10.0.0.100/24 dev ..", "is not a name"),
             ("10.0.0.100/24 dev abcdefghijklmnop", "longer than 15 bytes"),

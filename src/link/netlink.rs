@@ -27,8 +27,9 @@ use super::Vip;
 use crate::error::{Error, Kind, Result};
 use crate::time::Deadline;
 
-/// The kernel never puts more than this into one answer to a dump (`netlink_recvmsg`).
-const LONGEST_ANSWER: usize = 32 * 1024;
+/// Room for an answer: the kernel puts as much of a dump into one as its reader has room for, and at
+/// least a page (`netlink_dump`). More room costs a page fault for each page of it, in the outage.
+const ROOM: usize = 8 * 1024;
 
 /// A conversation with the kernel about the network namespace that this process is in.
 pub(super) struct Kernel {
@@ -88,7 +89,7 @@ impl Kernel {
             socket,
             deadline: deadline.clone(),
             sequence: Cell::new(0),
-            buffer: RefCell::new(vec![0; LONGEST_ANSWER]),
+            buffer: RefCell::new(vec![0; ROOM]),
         })
     }
 

@@ -236,7 +236,7 @@ fn read_line(line: &str) -> Option<Held> {
         (None, ["peer", peer, ..]) => format!("{address}/{}", peer.split_once('/')?.1),
         (None, _) => format!("{address}/{}", if *family == "inet" { 32 } else { 128 }),
     };
-    let mut vip: Vip = format!("{text} dev {link}").parse().ok()?;
+    let mut vip = Vip::held(&format!("{text} dev {link}")).ok()?;
     // The label comes last, after flags; an address without one has its interface's name there.
     vip.label = more
         .last()
@@ -368,6 +368,11 @@ mod tests {
             (
                 r"2: eth0    inet6 fd00:0::64/64 scope global nodad \       valid_lft forever",
                 "fd00::64/64 dev eth0",
+                false,
+            ),
+            (
+                r"2: eth0    inet 10.0.0.255/24 scope global eth0\       valid_lft forever",
+                "10.0.0.255/24 dev eth0",
                 false,
             ),
         ];

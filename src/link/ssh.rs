@@ -268,7 +268,10 @@ impl Link for Remote {
         let read = |answer: Answer| {
             let texts = answer.vips.unwrap_or_default();
             // Loopback addresses are none that could be virtual.
-            texts.iter().filter_map(|text| text.parse().ok()).collect()
+            texts
+                .iter()
+                .filter_map(|text| Vip::held(text).ok())
+                .collect()
         };
         self.either(self.vip(&["show"], &[], &[])?, read, plain::list)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bring::in_few_words;
 use super::demote::Demotion;
 use crate::db::{Database, State, Writes};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, uninterrupted};
 use crate::link::{Link, Vip};
 use crate::run::{Changed, Run};
 
@@ -125,7 +125,7 @@ fn verify(run: &mut Run<'_>, db: &dyn Database, vip: &Vip, ask: &AskThrough<'_>)
     let step = format!("{name} answers at {address} and takes writes");
     let verified = run.wait(&step, LEARNING, || {
         other_primary = None;
-        Ok(match ask(vip) {
+        Ok(match uninterrupted(ask(vip))? {
             Ok(seen) if seen.server_id != expected => {
                 let id = seen.server_id;
                 other_primary = (seen.writes == Writes::Open).then_some(id);

@@ -106,6 +106,8 @@ pub enum Failure {
     Before,
     /// It has its effect, and the answer is lost.
     After,
+    /// It has no effect, and this run is to end.
+    Interrupted,
 }
 
 /// A server in memory. It insists on the invariants of promotion.
@@ -163,9 +165,14 @@ impl Fake {
                 work(&mut self.world.borrow_mut());
                 Err(lost())
             }
+            Some((at, Failure::Interrupted)) if at == call => Err(interrupted()),
             _ => Ok(work(&mut self.world.borrow_mut())),
         }
     }
+}
+
+fn interrupted() -> Error {
+    Error::new(Kind::Overtaken, "SIGTERM arrived")
 }
 
 impl Database for Fake {

@@ -40,18 +40,26 @@ pub fn stopped(channel: &Channel) -> Error {
     }
 }
 
-/// A server that was replaced and does not replicate from its successor holds old data.
+/// A server that was replaced and does not replicate from its successor holds old data, unless that
+/// answers, takes no writes and has nothing more.
 pub fn follows(
     run: &mut Run<'_>,
     name: &str,
-    channels: &[Channel],
+    own: &Seen,
+    peers: &[Peer<'_>],
     successor: &Successor,
     on_lag: OnLag,
 ) -> Result<()> {
     let Successor {
         name: other, seen, ..
     } = successor;
-    let follows = successor.is_source_of(channels);
+    let has_nothing_more = |peer: &Peer<'_>| {
+        matches!((peer.seen, &own.history), (Ok(there), Some(history))
+            if there.state.server_id == successor.server_id
+                && there.state.writes != Writes::Open
+                && there.history.as_ref().is_some_and(|theirs| history.covers(theirs)))
+    };
+    let follows = successor.is_source_of(&own.channels) || peers.iter().any(has_nothing_more);
     if !follows && on_lag == OnLag::Force {
         run.note(format!(
             "GIVING UP what {other} wrote: it was the primary at {seen}"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::peers::{Peer, is_source, with_sources};
 use crate::config::Require;
 use crate::db::{Channel, Database, History, Seen};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, uninterrupted};
 use crate::last_seen::{LastSeen, Look};
 use crate::memory::since_boot;
 use crate::run::Run;
@@ -300,13 +300,34 @@ pub fn settle(run: &mut Run<'_>, verdict: &Verdict, require: Require) -> Result<
     }
 }
 
+/// Notes what `db` has received and not applied. MHA has applied what could be had, from other
+/// replicas too; what it left is for people to know.
+///
+/// # Errors
+/// [`Kind::Overtaken`].
+pub fn note_unapplied(run: &Run<'_>, db: &dyn Database) -> Result<()> {
+    for channel in uninterrupted(db.channels())?.unwrap_or_default() {
+        if let Ok(Some(left)) = uninterrupted(db.unapplied(&channel))? {
+            let source = channel.source;
+            run.note(format!(
+                "NOT APPLIED of what was received from {source}: {left}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What can be said of a switch in which `old` hands over to `db`.
-pub fn of_switch(db: &dyn Database, old: Option<&dyn Database>) -> Verdict {
+///
+/// # Errors
+/// [`Kind::Overtaken`].
+pub fn of_switch(db: &dyn Database, old: Option<&dyn Database>) -> Result<Verdict> {
     let Some(old) = old else {
-        return unknown("the old primary is not asked".to_owned());
+        return Ok(unknown("the old primary is not asked".to_owned()));
     };
     let name = old.name();
-    match (db.history(), old.history()) {
+    let own = uninterrupted(db.history())?;
+    Ok(match (own, uninterrupted(old.history())?) {
         (Ok(Some(own)), Ok(Some(theirs))) => match own.lacks(&theirs) {
             None => proven(format!("it has every transaction of {name}, which answers")),
             Some(missing) if own.tells_order() => {
@@ -316,7 +337,7 @@ pub fn of_switch(db: &dyn Database, old: Option<&dyn Database>) -> Verdict {
         },
         (_, Err(error)) => unknown(format!("{name} does not answer: {}", error.chain())),
         _ => unknown("the servers number no transactions (GTID)".to_owned()),
-    }
+    })
 }
 
 fn seconds(time: Duration) -> String {

@@ -12,6 +12,10 @@ use crate::error::{Error, Kind, Result};
 use crate::run::{Changed, Run};
 use crate::time::Stopwatch;
 
+/// How long a server that is back and takes writes has to be closed by its own host, where a fence
+/// waits at its door.
+const CLOSING: Duration = Duration::from_millis(300);
+
 /// Another server that may be primary, and what it said of itself.
 pub struct Peer<'a> {
     /// For fencing it.
@@ -102,6 +106,34 @@ pub fn nobody_opened(
         }
         Ok(None)
     })
+}
+
+/// No peer that was down when it was asked is back by now and takes writes, as one does that was
+/// started again without read_only: it may have what this server lacks, and cannot be received from
+/// any more. One that said nothing at all is not asked again, since that would take its time.
+pub fn nobody_came_back(run: &mut Run<'_>, peers: &[Peer<'_>], own_id: u32) -> Result<()> {
+    let was_down = |p: &&Peer<'_>| matches!(p.seen, Err(e) if e.kind() == Kind::Unreachable);
+    let down: Vec<&Peer<'_>> = peers.iter().filter(was_down).collect();
+    if down.is_empty() {
+        return Ok(());
+    }
+    let back = run.wait(
+        "no server that was down takes writes by now",
+        CLOSING,
+        || {
+            for peer in &down {
+                match peer.db.state() {
+                    Err(error) if error.kind() == Kind::Overtaken => return Err(error),
+                    Ok(state) if state.writes == Writes::Open && state.server_id != own_id => {
+                        return Ok(Some(format!("{} does", peer.db.name())));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(None)
+        },
+    );
+    back.map_err(|error| error.advise("let that server be the primary, or close it"))
 }
 
 /// `channels`, where those know their sources' `server_id`s that have not reached them since a

@@ -1,17 +1,20 @@
 //! A replica becomes the primary, losing nothing it has received.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::demote::Demotion;
+use super::demote::{Demotion, close};
 use super::drain::apply_received;
 use super::fitness::{applies, follows, not_taken_over};
 use super::lossless::{Evidence, settle};
-use super::peers::{Peer, close_peer, is_source, nobody_opened, receive_rest, with_sources};
-use super::replicate_again;
+use super::peers::{
+    Peer, close_peer, is_source, nobody_came_back, nobody_opened, receive_rest, with_sources,
+};
 use super::semisync;
+use super::{or_note, replicate_again};
 use crate::config::{OnLag, OnWritablePeer, Require, SemiSyncAt};
 use crate::db::{Channel, Database, Seen, Writes};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::run::{Changed, Run};
 use crate::successor::Successor;
 
@@ -44,7 +47,7 @@ pub struct Promotion<'a> {
 
 /// Makes `db` writable once it has applied everything it received, and no peer takes writes.
 ///
-/// `successor` took over from this server before, if that is known.
+/// `successor` took over from this server before, if that is written down in that directory.
 ///
 /// # Errors
 /// When it cannot be done without losing something, unless `how` says to do it anyway; then the
@@ -53,7 +56,7 @@ pub fn promote<'a>(
     run: &mut Run<'a>,
     db: &'a dyn Database,
     evidence: &Evidence<'_>,
-    successor: Option<&Successor>,
+    successor: Option<(&Successor, &Path)>,
     how: Promotion<'a>,
 ) -> Result<()> {
     let name = db.name();
@@ -67,6 +70,14 @@ pub fn promote<'a>(
     let mut seen = see()?;
     let own_id = seen.state.server_id;
     if seen.state.writes == Writes::Open && (seen.channels.is_empty() || !how.forget_source) {
+        if let Some((successor, _)) = successor {
+            let follows = follows(run, &name, &seen, peers, successor, how.on_lag);
+            if follows.as_ref().is_err_and(|e| e.kind() == Kind::Refused) {
+                run.note(format!("{name} takes writes although it was replaced"));
+                close(run, db, how.fence)?;
+            }
+            follows?;
+        }
         run.note(format!("{name} is the primary already"));
         if how.resume {
             let well = |c: &&Channel| c.applier_error.is_none();
@@ -78,14 +89,14 @@ pub fn promote<'a>(
             not_taken_over(run, &seen, peer, how.on_lag)?;
             close_peer(run, peer, how)?;
         }
-        return Ok(());
+        return forget_successor(run, successor).map(drop);
     }
     run.check(&format!("{name} applies without error"), || {
         let mut channels = seen.channels.iter();
         channels.try_for_each(|c| applies(c, how.on_lag))
     })?;
-    if let Some(successor) = successor {
-        follows(run, &name, &seen.channels, successor, how.on_lag)?;
+    if let Some((successor, _)) = successor {
+        follows(run, &name, &seen, peers, successor, how.on_lag)?;
     }
     evidence.can_prove(run, &seen.channels, how.require)?;
     for peer in peers {
@@ -116,6 +127,7 @@ pub fn promote<'a>(
         settle(run, &evidence.verdict(&seen, &given_up), how.require)?;
     }
     nobody_opened(run, peers, own_id, Duration::ZERO)?;
+    nobody_came_back(run, peers, own_id)?;
     let closed = how.fence;
     run.change(
         &format!("make {name} writable"),
@@ -125,9 +137,11 @@ pub fn promote<'a>(
     )?;
     nobody_opened(run, peers, own_id, GIVING_WAY)?;
     run.no_way_back();
+    // First, or a run that is overtaken in between leaves a server that follows nobody.
+    let is_forgotten = forget_successor(run, successor)?;
     for channel in &channels {
         let source = &channel.source;
-        if given_up.contains(&channel.name.as_str()) {
+        if given_up.contains(&channel.name.as_str()) || how.forget_source && !is_forgotten {
             // Forgetting deletes the relay log, and a person may want what is in it.
             run.note(format!("the source {source} is not forgotten"));
         } else if how.forget_source {
@@ -141,6 +155,18 @@ pub fn promote<'a>(
         true => semisync::after_opening(run, db, is_late, how.forget_source),
         false => Ok(()),
     }
+}
+
+/// Whoever took over before, nobody's data is newer now; whether that is known no more. A disk that
+/// does not take it is told.
+fn forget_successor(run: &mut Run<'_>, successor: Option<(&Successor, &Path)>) -> Result<bool> {
+    let Some((_, state)) = successor else {
+        return Ok(true);
+    };
+    let forgotten = run.act("forget who took over before", || {
+        Successor::forget(state).map(|()| Changed::Yes)
+    });
+    or_note(run, "it will be refused later", forgotten).map(|done| done.is_some())
 }
 
 /// Whether `peer` took writes when it was asked, and is not the server called `own_id` itself.

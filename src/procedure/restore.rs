@@ -4,7 +4,7 @@
 use super::demote::Demotion;
 use super::establish::{Address, AskThrough, establish, put_on};
 use crate::db::{Channel, Database, History, Receiver, State, Writes};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, uninterrupted};
 use crate::run::Run;
 use crate::switch::Before;
 
@@ -61,9 +61,12 @@ pub fn restore<'a>(
         nobody_answers_at(run, address, &own, ask_through)?;
     }
     for account in &how.before.locked {
-        run.act(&format!("let {account} in on {name} again"), || {
-            how.old.set_account_lock(account, false)
-        })?;
+        run.change(
+            &format!("let {account} in on {name} again"),
+            || how.old.set_account_lock(account, false),
+            &format!("lock {account} on {name} again"),
+            || how.old.set_account_lock(account, true),
+        )?;
     }
     match how.before.old_writes {
         Some(Writes::Closed | Writes::ClosedToAll) => {
@@ -172,7 +175,7 @@ fn nobody_took_over(run: &mut Run<'_>, how: &Restore<'_>, own: &Answered) -> Res
 
 fn is_not_there(run: &mut Run<'_>, Address { link, vip }: &Address<'_>) -> Result<()> {
     let host = link.name();
-    match link.list() {
+    match uninterrupted(link.list())? {
         Ok(list) => run.check(&format!("{} is not on {host}", vip.address), || match list
             .iter()
             .any(|there| there.address == vip.address)
@@ -231,7 +234,7 @@ fn nobody_answers_at(
 ) -> Result<()> {
     let vip = &address.vip;
     let step = format!("no other server answers at {}", vip.address);
-    run.check(&step, || match ask_through(vip) {
+    run.check(&step, || match uninterrupted(ask_through(vip))? {
         Ok(seen) if seen.server_id != own.state.server_id => {
             let what = format!("one does, with server_id {}", seen.server_id);
             Err(Error::new(Kind::Refused, what)

@@ -11,6 +11,9 @@ use crate::time::{Deadline, Stopwatch};
 /// How long the last words of a client that has ended may take.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How often, 50 ms apart, it is looked whether what was given up has ended.
+const LOOKS_FOR_ITS_END: u32 = 80;
+
 /// What the shell is told first. An account that is not root may have neither directory in its
 /// path; messages are read by people who may not share its language.
 ///
@@ -125,11 +128,23 @@ impl Session {
         self.hear(until)
     }
 
-    /// What ends this session's shell from another one. Until then it may still get what was sent.
+    /// What ends this session's shell from another one, and the program that it runs. Until then the
+    /// one may still get what was sent, and the other goes on with what is about to be taken back.
+    ///
+    /// sshd gives each session a process group, which the shell leads. A member that runs as root by
+    /// `become` takes no signal from here; it has a time limit of its own and is waited for.
     pub fn how_to_end_it(&self) -> Option<String> {
         let (pid, secret) = (self.pid?, &self.secret);
         Some(format!(
-            "! grep -q {secret} /proc/{pid}/cmdline 2> /dev/null || kill -s KILL {pid}"
+            "if grep -q {secret} /proc/{pid}/cmdline 2> /dev/null; then
+kill -s KILL -- -{pid} || kill -s KILL {pid}
+fi 2> /dev/null
+looks=0
+while grep -qsE '\\) [^ZX] [0-9]+ {pid} ' /proc/[0-9]*/stat; do
+looks=$((looks + 1))
+[ $looks -lt {LOOKS_FOR_ITS_END} ] || {{ echo what was given up before still runs >&2; exit 1; }}
+sleep 0.05
+done"
         ))
     }
 

@@ -70,6 +70,16 @@ fn a_role_that_cannot_be_meant_is_shown_in_one_message() {
             "has no prefix length",
         ),
         (
+            "vip = ['10.0.0.255/24 dev eth0']",
+            "vip = [",
+            "10.0.0.255 is the broadcast address of its subnet",
+        ),
+        (
+            "[role.a]\nvip = ['10.0.0.0/24 dev eth0']\non = 'replica'",
+            "vip = [",
+            "10.0.0.0 is the network address of its subnet",
+        ),
+        (
             "vip = ['10.0.0.1/24 dev eth0', '10.0.0.1/32 dev lo']",
             "vip = [",
             "10.0.0.1 is there twice",
@@ -113,4 +123,10 @@ fn two_roles_do_not_share_an_address() {
         message.starts_with(&format!("hookbox.toml:3:8: {expected}")),
         "{message}"
     );
+}
+
+#[test]
+fn an_address_that_no_host_can_have_comes_with_those_that_one_can() {
+    let error = parse("vip = ['10.0.0.255/24 dev eth0']", None).unwrap_err();
+    assert_eq!(error.advice(), Some("take one from 10.0.0.1 to 10.0.0.254"));
 }

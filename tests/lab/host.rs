@@ -154,6 +154,34 @@ impl Host {
     pub fn pid(&self) -> u32 {
         self.pid
     }
+
+    /// Runs hookbox, and sends it `signal` as soon as it says a line that is `the_moment`; gives its
+    /// exit status and its messages.
+    pub fn hookbox_until(
+        &self,
+        words: &[&str],
+        signal: &str,
+        mut the_moment: impl FnMut(&str) -> bool,
+    ) -> (Option<i32>, String) {
+        let script = "echo $$ > /run/hookbox.pid; exec /usr/sbin/hookbox \"$@\"";
+        let mut command = self.command("sh");
+        command.args(["-c", script, "sh"]).args(words);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut hookbox = command.spawn().unwrap();
+        let (mut text, mut is_sent) = (String::new(), false);
+        for line in BufReader::new(hookbox.stderr.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if !is_sent && the_moment(&line) {
+                self.sh(&format!(
+                    "kill -s {signal} $(cat /run/hookbox.pid) 2> /dev/null || true"
+                ));
+                is_sent = true;
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+        (hookbox.wait().unwrap().code(), text)
+    }
 }
 
 impl Drop for Host {

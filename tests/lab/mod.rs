@@ -40,6 +40,20 @@ pub use writer::{Ack, Writer, application, lost, outage};
 /// The virtual address that follows the primary.
 pub const VIP: &str = "10.77.0.100";
 
+/// Puts [`VIP`] on; the word is what becomes of another host that has it.
+pub fn add_vip(on_conflict: &str) -> [&str; 7] {
+    let address = "10.77.0.100/24";
+    [
+        "vip",
+        "add",
+        address,
+        "dev",
+        "eth0",
+        "--on-conflict",
+        on_conflict,
+    ]
+}
+
 /// Whether a lab can be built here. If not it says so, past the test harness that hides what a
 /// passed test prints.
 pub fn is_possible() -> bool {

@@ -1,6 +1,6 @@
 //! Another host has the virtual address as well.
 
-use crate::lab::{Replication, Server};
+use crate::lab::{Replication, Server, add_vip};
 use crate::site;
 use crate::site::{run_by_hand, succeed, told};
 
@@ -45,19 +45,11 @@ fn what_keepalived_put_on_two_hosts_is_told() {
 fn who_has_the_address_is_closed_before_it_loses_it() {
     site!(site, Replication::Gtid);
     let _there = Held::on(&site.db1);
-    let add = [
-        "vip",
-        "add",
-        "10.77.0.100/24",
-        "dev",
-        "eth0",
-        "--on-conflict",
-    ];
-    let (status, _, err) = run_by_hand(&site.db2, &[&add[..], &["refuse"]].concat());
+    let (status, _, err) = run_by_hand(&site.db2, &add_vip("refuse"));
     assert_eq!(status, 3, "{err}");
     assert!(site.db1.is_writable());
     // Nobody lets db2 in by ssh, so that db1 keeps the address.
-    let (status, _, err) = run_by_hand(&site.db2, &[&add[..], &["fence"]].concat());
+    let (status, _, err) = run_by_hand(&site.db2, &add_vip("fence"));
     assert_ne!(status, 0, "{err}");
     assert!(!site.db1.is_writable(), "{err}");
     assert!(err.contains("10.77.0.11"), "{err}");

@@ -8,7 +8,7 @@ use crate::lab::{Replication, wait_until};
 use crate::semisync::{semi_sync, silence};
 use crate::site;
 use crate::site::{
-    Site, app, assert_told, assert_within, configure, run, standing, start, succeed, told,
+    Site, app, assert_told, assert_within, configure, root, run, standing, start, succeed, told,
 };
 
 /// [promote] peer_limit is 500 ms; and a semi-sync receiver spends another second on an attempt to
@@ -86,6 +86,47 @@ fn a_dead_peer_is_gone_on_without() {
     assert_eq!(standing(&site.db2), ["read_only 0"]);
     assert_told(&site.db2, &["going on without 10.77.0.11:3306", "refused"]);
     assert_within(took, Duration::from_millis(500), told(&site.db2));
+}
+
+#[test]
+fn a_peer_that_is_back_and_takes_writes_when_all_is_applied_stays_the_only_one() {
+    site!(site, Replication::Gtid);
+    let mut holder = root(&site.db2);
+    holder.query_drop("LOCK TABLES lab.e WRITE").unwrap();
+    site.write_events(1, 1000);
+    site.wait_until_received();
+    site.db1.kill();
+    let mut master = start(&site.db2, &["notify_master"]);
+    master.wait_for("apply what was received");
+    site.db1.start();
+    assert!(site.db1.is_writable(), "its my.cnf does not close it");
+    drop(holder);
+    let (status, _) = master.end();
+    assert_eq!(status, 1, "{}", told(&site.db2));
+    assert!(site.db1.is_writable() && !site.db2.is_writable());
+    assert_told(&site.db2, &["10.77.0.11:3306 does", "rolled-back"]);
+    site.wait_until_applied();
+}
+
+/// As a rule it closes before the other opens, and hears of nothing more from keepalived.
+#[test]
+fn a_replaced_primary_notices_who_took_over_though_that_opened_later() {
+    site!(site, Replication::Gtid);
+    site.write_events(1, 10);
+    site.wait_until_applied();
+    succeed(&site.db1, &["notify_backup"]);
+    succeed(&site.db2, &["notify_master"]);
+    site.db2.sql("INSERT INTO lab.e VALUES (11, 'only here')");
+    let file = site.db1.host.path("/var/lib/hookbox/successor");
+    wait_until("a check has noticed", Duration::from_secs(10), || {
+        succeed(&site.db1, &["check_mysql"]);
+        file.exists()
+    });
+    site.db2.kill();
+    let (status, _) = run(&site.db1, &["notify_master"]);
+    assert_eq!(status, 1, "{}", told(&site.db1));
+    assert!(!site.db1.is_writable());
+    assert_told(&site.db1, &["10.77.0.12:3306 was the primary"]);
 }
 
 #[test]

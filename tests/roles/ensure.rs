@@ -354,3 +354,104 @@ fn during_maintenance_and_while_mha_switches_nothing_is_done() {
         site.holders(VIP) == [1]
     });
 }
+
+#[test]
+fn told_to_end_after_it_added_it_takes_all_of_them_off_again_and_does_nothing_more() {
+    let Some(site) = Site::new() else { return };
+    let db1 = &site.db(1).host;
+    for signal in ["INT", "TERM"] {
+        for address in [VIP, ADMIN] {
+            take_off(db1, address);
+        }
+        // It would be taken off next.
+        for number in [2, 3] {
+            take_off(&site.db(number).host, READER);
+        }
+        put_on(db1, READER);
+        let is_added =
+            |line: &str| line.contains("done  ") && line.contains("announce 10.77.0.100");
+        let (status, text) = db1.hookbox_until(&["vip", "ensure"], signal, is_added);
+        assert_eq!(status, Some(4), "{text}");
+        let why = format!("SIG{signal} arrived");
+        assert!(text.contains(&why) && !text.contains("try:"), "{text}");
+        assert!(text.contains("undone  "), "{text}");
+        let last = text.lines().last().unwrap();
+        assert!(last.ends_with(&why), "{text}");
+        for address in [VIP, ADMIN] {
+            assert_eq!(site.holders(address), [] as [u32; 0], "{text}");
+        }
+        assert_eq!(site.holders(READER), [1], "{text}");
+        ensure(&site, 1).assert(0, &["add 10.77.0.100/24 dev eth0", "delete 10.77.0.101/24"]);
+        ensure(&site, 2);
+        ensure(&site, 3);
+        assert_eq!(site.holders(VIP), [1]);
+        assert_eq!(site.holders(ADMIN), [1]);
+    }
+}
+
+/// Ends `vip ensure` on a host so long after its start.
+fn ended_after(site: &Site, number: usize, signal: &str, millis: u64) -> Said {
+    let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
+    let words = [
+        "--preserve-status",
+        "-s",
+        signal,
+        &seconds,
+        "/usr/sbin/hookbox",
+    ];
+    let mut command = site.db(number).host.command("timeout");
+    Said::from(command.args(words).args(["vip", "ensure"]))
+}
+
+#[test]
+fn told_to_end_while_it_waits_whether_it_is_alone_it_removes_nothing() {
+    let Some(site) = Site::new() else { return };
+    site.configure(&format!("{CONFIG}[guard]\ngrace = '10s'\n"));
+    let db3 = &site.db(3).host;
+    for signal in ["INT", "TERM"] {
+        site.cluster().switch.block(db3);
+        let ended = ended_after(&site, 3, signal, 6000);
+        site.cluster().switch.heal(db3);
+        ended.assert(3, &[&format!("SIG{signal} arrived")]);
+        assert_eq!(ended.text.lines().count(), 1, "{}", ended.text);
+        assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
+        assert_eq!(site.holders(READER), [3]);
+    }
+    ensure(&site, 3).assert(0, &[]);
+    all_in_place(&site, &[3]);
+}
+
+#[test]
+fn told_to_end_at_any_moment_it_does_not_take_that_for_a_reason_to_give_way() {
+    let Some(site) = Site::new() else { return };
+    let mac = |number: usize| {
+        site.db(number)
+            .host
+            .sh("ip -br link show dev eth0 | awk '{print $3}'")
+    };
+    // Of two that have it this one keeps it.
+    let (keeps, other) = if mac(2) < mac(3) { (2, 3) } else { (3, 2) };
+    // For what nobody answers the neighbours have all of their time, and it can end in there.
+    let second = "10.77.0.103";
+    let both = format!("'{READER}/24 dev eth0', '{second}/24 dev eth0'");
+    site.configure(&CONFIG.replace(&format!("'{READER}/24 dev eth0'"), &both));
+    put_on(&site.db(keeps).host, second);
+    for number in [2, 3] {
+        take_off(&site.db(number).host, READER);
+        put_on(&site.db(number).host, READER);
+    }
+    for millis in (10..).step_by(15) {
+        let ended = ended_after(&site, keeps, "TERM", millis);
+        assert!(
+            super::site::has(&site.db(keeps).host, READER),
+            "{millis} ms: {}",
+            ended.text
+        );
+        if ended.text.contains("is to give way") {
+            break;
+        }
+        assert!(millis < 3000, "{}", ended.text);
+    }
+    take_off(&site.db(other).host, READER);
+    take_off(&site.db(keeps).host, second);
+}

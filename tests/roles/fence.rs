@@ -1,18 +1,12 @@
 //! `vip add --on-conflict fence`: another host of the cluster has the address.
 
-use crate::lab::VIP;
-use crate::site::{PATIENT, Site, has};
+use crate::lab::{VIP, add_vip};
+use crate::site::{PATIENT, Said, Site, has};
 
-const ADD: [&str; 8] = [
-    "vip",
-    "add",
-    "10.77.0.100/24",
-    "dev",
-    "eth0",
-    "--on-conflict",
-    "fence",
-    PATIENT,
-];
+/// `vip add` on db2, which fences whoever has the address.
+fn fence(site: &Site, more: &[&str]) -> Said {
+    site.run(2, &[&add_vip("fence")[..], &[PATIENT], more].concat())
+}
 
 /// Where in `text` each of `words` is; they have to come in this order.
 #[track_caller]
@@ -29,12 +23,12 @@ fn in_order(text: &str, words: &[&str]) {
 #[test]
 fn an_owner_that_takes_writes_is_closed_and_loses_the_address_by_ssh_before_it_comes_here() {
     let Some(site) = Site::new() else { return };
-    let said = site.run(2, &[&ADD[..], &["--dry-run"]].concat());
+    let said = fence(&site, &["--dry-run"]);
     said.assert(0, &["10.77.0.100 is at", "(db1)"]);
     assert_eq!(site.holders(VIP), [1]);
     assert_eq!(site.db(1).ask("SELECT @@read_only"), "0");
 
-    let said = site.run(2, &ADD);
+    let said = fence(&site, &[]);
     said.assert(0, &[]);
     in_order(
         &said.text,
@@ -51,14 +45,14 @@ fn an_owner_that_takes_writes_is_closed_and_loses_the_address_by_ssh_before_it_c
     assert_eq!(site.db(1).ask("SELECT @@read_only"), "1");
     // Who becomes the primary is not for this to say.
     assert_eq!(site.db(2).ask("SELECT @@read_only"), "1");
-    site.run(2, &ADD).assert(0, &["was so"]);
+    fence(&site, &[]).assert(0, &["was so"]);
 }
 
 #[test]
 fn an_owner_whose_server_is_dead_loses_the_address_all_the_same() {
     let Some(mut site) = Site::new() else { return };
     site.cluster_mut().db1.kill();
-    let said = site.run(2, &ADD);
+    let said = fence(&site, &[]);
     said.assert(0, &["10.77.0.11:3306 does not answer"]);
     assert!(!has(&site.db(1).host, VIP));
     assert!(has(&site.db(2).host, VIP));
@@ -70,7 +64,7 @@ fn an_owner_that_cannot_be_closed_keeps_the_address() {
     site.db(2)
         .host
         .write("/etc/hookbox/password", "wrong", 0o600);
-    let said = site.run(2, &ADD);
+    let said = fence(&site, &[]);
     site.db(2)
         .host
         .write("/etc/hookbox/password", "change-me\n", 0o600);

@@ -1,6 +1,6 @@
 //! A cluster with a writer, an admin address that goes with it, and a reader.
 
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -120,17 +120,22 @@ impl Site {
 
 /// Runs hookbox on `host`.
 pub fn run(host: &Host, words: &[&str]) -> Said {
-    let started = Instant::now();
-    let mut command = host.command("/usr/sbin/hookbox");
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.args(words).output().unwrap();
-    Said {
-        status: status.code(),
-        text: String::from_utf8([stdout, stderr].concat()).unwrap(),
-        took: started.elapsed(),
+    Said::from(host.command("/usr/sbin/hookbox").args(words))
+}
+
+impl From<&mut Command> for Said {
+    fn from(command: &mut Command) -> Said {
+        let started = Instant::now();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().unwrap();
+        Said {
+            status: status.code(),
+            text: String::from_utf8([stdout, stderr].concat()).unwrap(),
+            took: started.elapsed(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use hookbox::config;
+use hookbox::config::{self, Network};
 use hookbox::error::{Error, Kind};
 use hookbox::link::{Link, Remote};
 use hookbox::run::Changed;
@@ -134,6 +134,41 @@ fn what_is_taken_back_is_not_done_again_by_the_command_that_was_given_up() {
         site.db1.sh("! pgrep -r T");
     });
     assert_eq!(site.addresses(), "10.77.0.11/24");
+}
+
+#[test]
+fn what_is_taken_back_is_not_done_afterwards_by_a_program_that_was_at_it() {
+    let Some(site) = Site::with_hookbox() else {
+        return;
+    };
+    let address = vip("10.77.0.100/24 dev eth0");
+    let slow = Network {
+        probe: Duration::from_secs(1),
+        ..Network::default()
+    };
+    let as_operator = config::Ssh {
+        become_root: "/usr/local/bin/as-root --reuid=0 --regid=0 --clear-groups".to_owned(),
+        ..site.how()
+    };
+    let accounts = [(root_at(DB1), site.how()), (operator(&site), as_operator)];
+    for (place, how) in accounts {
+        site.on_manager(|deadline| {
+            let db1 = Remote::open(&place, &how, None, deadline).unwrap();
+            let db1 = db1.with(&slow);
+            db1.log_in().unwrap();
+            let until = Instant::now() + Duration::from_millis(400);
+            deadline.watched_by(Rc::new(move || match Instant::now() < until {
+                true => Ok(()),
+                false => Err(Error::new(Kind::Overtaken, "SIGTERM arrived")),
+            }));
+            let error = db1.add(&address).unwrap_err();
+            assert_eq!(error.kind(), Kind::Overtaken, "{}", error.chain());
+            deadline.renew(Duration::from_secs(10));
+            db1.del(&address).unwrap();
+        });
+        sleep(Duration::from_millis(1500));
+        assert_eq!(site.addresses(), "10.77.0.11/24", "{:?}", place.user);
+    }
 }
 
 #[test]

@@ -10,9 +10,13 @@ pub fn compile(name: &str) -> Vec<u8> {
         .join("bench")
         .join(format!("{name}.c"));
     let program = std::env::temp_dir().join(format!("hookbox-bench-{}-{name}", std::process::id()));
+    // musl-gcc looks only at musl's own headers, which lack the kernel's.
+    let kernel_headers = format!("/usr/include/{}-linux-gnu", std::env::consts::ARCH);
     let compiles = |compiler: &str| {
         Command::new(compiler)
-            .args(["-O2", "-static", "-o"])
+            .args(["-O2", "-static"])
+            .args(["-idirafter", "/usr/include", "-idirafter", &kernel_headers])
+            .arg("-o")
             .args([&program, &source])
             .status()
             .is_ok_and(|status| status.success())

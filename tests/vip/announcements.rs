@@ -44,6 +44,21 @@ fn an_added_address_is_announced_in_both_forms_until_it_leaves() {
 }
 
 #[test]
+fn what_the_caller_holds_is_not_held_by_the_process_that_announces_again() {
+    let Some((here, _there)) = two_hosts() else {
+        return;
+    };
+    let lock = std::env::temp_dir().join(format!("hookbox-vip-lock-{}", std::process::id()));
+    let lock = lock.display().to_string();
+    let script = format!("exec 9> {lock}; flock 9; {HOOKBOX} vip add 10.7.0.79/24 dev a0");
+    let added = here.run(move || hookbox(Command::new("sh")).args(["-c", &script]).output());
+    assert!(added.unwrap().status.success());
+    assert_eq!(announcers(&here).len(), 1);
+    here.sh(&format!("flock -w 2 {lock} rm {lock}"));
+    assert_eq!(announcers(&here).len(), 1, "it goes on");
+}
+
+#[test]
 fn the_last_repeat_comes_after_five_seconds() {
     let Some((here, there)) = two_hosts() else {
         return;

@@ -90,10 +90,39 @@ fn an_account_without_rights_is_told_what_it_lacks() {
 }
 
 #[test]
+fn what_belongs_to_a_whole_subnet_is_not_added_but_taken_off() {
+    let Some((here, _there)) = two_hosts() else {
+        return;
+    };
+    for (address, why) in [
+        (
+            "10.7.0.255/24 dev a0",
+            "10.7.0.255 is the broadcast address",
+        ),
+        ("10.7.0.0/24 dev a0", "10.7.0.0 is the network address"),
+        ("224.0.0.18/24 dev a0", "cannot be a virtual address"),
+        ("ff02::12/64 dev a0", "cannot be a virtual address"),
+    ] {
+        refused(&here, 2, &format!("add {address}"), why);
+    }
+    let said = vip(&here, "add 10.7.0.255/24 dev a0").stderr;
+    assert!(
+        said.contains("try: take one from 10.7.0.1 to 10.7.0.254"),
+        "{said}"
+    );
+    here.sh("ip address add 10.7.0.255/24 dev a0");
+    done(&here, "show 10.7.0.255/24 dev a0");
+    done(&here, "del 10.7.0.255/24 dev a0");
+    assert!(!addresses(&here).contains("10.7.0.255/"));
+}
+
+#[test]
 fn wrong_arguments_get_one_line_and_status_2() {
     for args in [
         "add 10.7.0.100 dev a0",
         "del 10.7.0.100/33 dev a0",
+        "add 10.7.0.255/24 dev a0",
+        "announce 10.7.0.0/24 dev a0",
         "show a0",
     ] {
         let output = hookbox(Command::new(HOOKBOX))

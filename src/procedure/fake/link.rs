@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::{Failure, changed_if};
+use super::{Failure, changed_if, interrupted};
 use crate::error::{Error, Kind, Result};
 use crate::link::{Link, Vip};
 use crate::run::Changed;
@@ -56,6 +56,7 @@ impl FakeLink {
                 work(&mut self.vips.borrow_mut());
                 Err(lost())
             }
+            Some((at, Failure::Interrupted)) if at == call => Err(interrupted()),
             _ => Ok(work(&mut self.vips.borrow_mut())),
         }
     }

@@ -1,6 +1,6 @@
 //! What can be said, of servers that exist only in memory.
 
-use super::super::fake::{Fake, World};
+use super::super::fake::{Failure, Fake, World};
 use super::*;
 use crate::db::{PeerState, Position, SemiSync, State, Writes};
 use crate::run::{Mode, Outcome};
@@ -113,10 +113,14 @@ fn seen(id: u32, sources: &[u32], executed: &str) -> Result<PeerState> {
 }
 
 fn with(executed: &str, world: World) -> Fake {
-    Fake::new(World {
+    Fake::new(of_sets(executed, world))
+}
+
+fn of_sets(executed: &str, world: World) -> World {
+    World {
         history: History::of_sets("a", executed),
         ..world
-    })
+    }
 }
 
 fn verdict_beside(own: &Fake, other: &Fake, seen: &Result<PeerState>) -> Verdict {
@@ -169,4 +173,38 @@ fn what_must_be_proven_and_is_not_is_refused_with_advice() {
         panic!("it is not refused");
     };
     assert!(error.chain().contains("unknown: why") && error.advice().is_some());
+}
+
+/// What MHA's `start` asks to write down, and how that ended.
+fn noted_of_switch(new: &Fake, old: &Fake) -> (Vec<String>, Outcome) {
+    let notes = std::cell::RefCell::new(Vec::new());
+    let limit = Deadline::after(Duration::from_secs(5));
+    let run = Run::new(limit, Mode::Real, |entry| {
+        notes.borrow_mut().push(entry.step.clone())
+    });
+    let outcome = run.carry_out(|run| {
+        note_unapplied(run, new)?;
+        run.note(of_switch(new, Some(old))?.to_string());
+        Ok(())
+    });
+    (notes.into_inner(), outcome)
+}
+
+#[test]
+fn of_what_a_switch_writes_down_an_interruption_ends_it_and_a_silence_does_not() {
+    let new = |call, how| Fake::failing(of_sets("a:1-10", World::replica(20)), call, how);
+    let old = || with("a:1-10", World::primary());
+    for call in 0..3 {
+        let (_, outcome) = noted_of_switch(&new(call, Failure::Interrupted), &old());
+        assert!(
+            matches!(outcome, Outcome::Refused(_)),
+            "{call}: {outcome:?}"
+        );
+        let (notes, outcome) = noted_of_switch(&new(call, Failure::Before), &old());
+        assert!(matches!(outcome, Outcome::Done), "{call}: {outcome:?}");
+        assert!(!notes.is_empty());
+    }
+    let old = Fake::failing(World::primary(), 0, Failure::Interrupted);
+    let (_, outcome) = noted_of_switch(&Fake::new(World::replica(0)), &old);
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }

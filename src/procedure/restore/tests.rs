@@ -89,6 +89,7 @@ impl Site {
         // At the address answers the old one as soon as it has it and takes writes.
         let ask = |vip: &Vip| match self.link.has(vip) {
             Ok(true) => self.old.state(),
+            Err(error) if error.kind() == Kind::Overtaken => Err(error),
             _ => (self.answers)(),
         };
         let outcome = {
@@ -347,6 +348,46 @@ fn whichever_call_fails_a_second_run_ends_as_one() {
                 matches!(outcome, Outcome::Done),
                 "{call} {failure:?}: {outcome:?}"
             );
+            site.serves_as_before();
+        }
+    }
+}
+
+#[test]
+fn whenever_it_is_interrupted_all_is_taken_back_or_told_and_a_second_run_ends_it() {
+    let calls = {
+        let site = site();
+        site.restore();
+        [
+            site.old.calls.get(),
+            site.new.as_ref().unwrap().calls.get(),
+            site.link.calls.get(),
+            site.elsewhere.calls.get(),
+        ]
+    };
+    let how = Failure::Interrupted;
+    for (place, calls) in calls.into_iter().enumerate() {
+        for call in 0..calls {
+            let mut site = site();
+            match place {
+                0 => site.old = Fake::failing(put_away(), call, how),
+                1 => site.new = Some(Fake::failing(World::replica(0), call, how)),
+                2 => site.link = FakeLink::without().failing(call, how),
+                _ => site.elsewhere = FakeLink::without().failing(call, how),
+            }
+            let (outcome, _) = site.restore();
+            let all = format!("call {call} of {place}: {outcome:?}");
+            match outcome {
+                Outcome::Refused(_) | Outcome::RolledBack(_) => {
+                    let World { writes, locked, .. } = &*site.old.world.borrow();
+                    assert_eq!((*writes, locked.len()), (Writes::Closed, 1), "{all}");
+                    assert!(site.link.vips.borrow().is_empty(), "{all}");
+                }
+                Outcome::Partial { .. } => {}
+                Outcome::Done => panic!("{all}"),
+            }
+            let (outcome, _) = site.restore();
+            assert!(matches!(outcome, Outcome::Done), "{all}, then {outcome:?}");
             site.serves_as_before();
         }
     }
