@@ -164,6 +164,7 @@ impl State {
             if done && channel["Replica_SQL_Running"] == "Yes" {
                 let end = channel["Read_Source_Log_Pos"].clone();
                 channel.insert("Exec_Source_Log_Pos", end);
+                channel.insert("Relay_Log_Pos", "650".to_owned());
             }
         }
         let value = |channel: &Channel, column| channel.get(column).cloned();

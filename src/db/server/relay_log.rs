@@ -17,8 +17,8 @@ const RELAY_PAGE: usize = 2_000;
 /// Where the first event of a log file is: after a 4-byte magic number.
 const START: u64 = 4;
 
-/// How close to the end, in bytes, an applier that moves must have come before the rest is read
-/// ahead of it. 100,000 rows of the smallest, which take a second or more.
+/// How close to the end, in bytes, an applier must have come before the rest is read ahead of it:
+/// reading takes processor time. 100,000 of the smallest rows, which take a second or more.
 const NEAR: u64 = 8 << 20;
 
 /// How far the relay log of a channel was read, from the start of a group on.
@@ -106,11 +106,11 @@ impl Server {
     /// Has the relay log read for [`Server::ends_inside`] while the applier is waited for: with workers
     /// its position is up to `slave_checkpoint_period` (300 ms) old, and so many events would have to
     /// be read when all is applied.
-    pub(super) fn begin_to_read_ahead(&self, channel: &Channel, stands_still: bool) -> Result<()> {
+    pub(super) fn begin_to_read_ahead(&self, channel: &Channel) -> Result<()> {
         let (applied, received) = (&channel.applied, &channel.received);
         let left = received.offset.saturating_sub(applied.offset);
         let is_near = applied.file == received.file && left <= NEAR;
-        if (is_near || stands_still) && self.may_end_inside(channel)? {
+        if is_near && self.may_end_inside(channel)? {
             let ahead = true;
             let reading = self.reading(channel);
             self.reading.replace(Some(Reading { ahead, ..reading }));

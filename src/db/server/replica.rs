@@ -63,7 +63,7 @@ impl Server {
             return Ok(None);
         }
         if channel.applying {
-            self.begin_to_read_ahead(channel, idle)?;
+            self.begin_to_read_ahead(channel)?;
         }
         Ok(Some(behind))
     }
