@@ -96,11 +96,6 @@ fn hold_back(site: &mut Site, events: u32) -> String {
     let holder = site.hold("lab.e WRITE");
     site.write_events(1, events);
     site.db2.wait_until_received(&site.db1, "");
-    site.db2
-        .sql("SET GLOBAL general_log_file = '/tmp/general.log'");
-    if std::env::var("GENLOG").is_ok() {
-        site.db2.sql("SET GLOBAL general_log = 1");
-    }
     let mut hook = start(&site.db2, "notify_master");
     hook.wait_for("apply what was received");
     let looks = Looks::at(&site.db2);
